@@ -3,3 +3,4 @@
 //! gated lower powers of two, adapted layer by layer (arXiv 2007.03903).
 
 pub mod coding;
+pub mod quant;

@@ -1,0 +1,49 @@
+//! The place in a layer where an activation is quantized.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::quantizer::{FakeQuantizer, Observer};
+
+/// A place in a layer where an activation is quantized: the identity until a plan attaches a
+/// [`FakeQuantizer`].
+///
+/// The variant says which values can arrive, so that a coding spends no sign bit where none is
+/// needed. Each holds a slot: a parameter without a value of its own, never trained, to which Burn
+/// can attach a reparameterization by path. That way activations are found, quantized, saved and
+/// loaded by the same traversal as weights.
+#[derive(Module, Debug)]
+pub enum ActivationQuantizer {
+    /// Values of both signs.
+    Signed(Param<Tensor<1>>),
+    /// Values that cannot be negative (after a ReLU or a softmax): quantized without a sign bit.
+    NonNegative(Param<Tensor<1>>),
+}
+
+impl ActivationQuantizer {
+    /// A place for values of both signs.
+    pub fn signed(device: &Device) -> Self {
+        Self::Signed(slot(device))
+    }
+
+    /// A place for values that cannot be negative.
+    pub fn non_negative(device: &Device) -> Self {
+        Self::NonNegative(slot(device))
+    }
+
+    /// Quantizes `x`, or returns it unchanged while no coding is attached. Any shape.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (Self::Signed(slot) | Self::NonNegative(slot)) = self;
+        if let Some(quantizer) = slot.reparameterization::<FakeQuantizer>() {
+            return quantizer.activation(x);
+        }
+        if let Some(observer) = slot.reparameterization::<Observer>() {
+            observer.probe.activation(&x, None);
+        }
+        x
+    }
+}
+
+fn slot(device: &Device) -> Param<Tensor<1>> {
+    Param::from_data([0f32], device).set_require_grad(false)
+}

@@ -1,0 +1,193 @@
+//! Calibration: choosing E, S and ranges from a float model and a few batches.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleVisitor, Param, Reparameterizer};
+use burn::tensor::Tensor;
+use thiserror::Error;
+
+use super::quantizer::Observer;
+use super::range::{Grouped, choose_coding};
+use super::{CalibratedPlan, CalibratedSite, Plan, PlanEntry, Probe, RangeRule, SiteKind};
+use crate::coding::AusnFormat;
+
+/// Why calibration failed.
+#[derive(Debug, Error)]
+pub enum CalibrationError {
+    /// A weight or an activation holds NaN or infinity.
+    #[error(
+        "layer `{layer}`: {count} value(s) of its {tensor} are NaN or infinite, so no range fits them; \
+         train the float model with a lower learning rate or gradient clipping first"
+    )]
+    NonFinite {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+        /// How many values.
+        count: u64,
+    },
+    /// No calibration batch reached an activation.
+    #[error(
+        "layer `{layer}`: no calibration batch reached its {tensor}; calibrate on at least one \
+         batch, or exclude the layer from the plan"
+    )]
+    NeverReached {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+    },
+    /// A fixed range exponent that the format cannot have.
+    #[error(
+        "layer `{layer}`: range exponent {exponent} of its {tensor} is outside what {format} \
+         allows ({} to {})", format.range_exponents().start(), format.range_exponents().end()
+    )]
+    FixedRange {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+        /// The range exponent asked for.
+        exponent: i32,
+        /// The format.
+        format: AusnFormat,
+    },
+}
+
+/// Chooses E, S and ranges for every entry of a plan.
+///
+/// `run` must run validation batches through the model that it is given: a copy of `model` whose
+/// planned activations are observed and still in float. It is not called when the plan has no
+/// activation.
+///
+/// # Errors
+///
+/// What `run` returns, and [`CalibrationError`] through `E`.
+pub fn calibrate<M: Module, E: From<CalibrationError>>(
+    model: &M,
+    plan: &Plan,
+    run: impl FnOnce(&M) -> Result<(), E>,
+) -> Result<CalibratedPlan, E> {
+    let observed = observe(model, plan, run)?;
+    let mut sites = Vec::new();
+    for (entry, values) in plan.entries.iter().zip(&observed) {
+        let spec = &entry.spec;
+        let candidates = candidates(entry)?;
+        let (format, range_exponents, _) = choose_coding(values, &candidates, spec.range);
+        sites.push(CalibratedSite {
+            site: entry.site.clone(),
+            format,
+            granularity: spec.granularity,
+            estimator: spec.estimator,
+            range_exponents,
+        });
+    }
+    Ok(CalibratedPlan { sites })
+}
+
+fn candidates(entry: &PlanEntry) -> Result<Vec<AusnFormat>, CalibrationError> {
+    let signed = !matches!(entry.site.kind, SiteKind::Activation { non_negative: true });
+    let formats = entry.spec.coding.candidates(signed);
+    let formats = formats.expect("a plan's codings were checked when it was resolved");
+    if let RangeRule::Fixed(exponent) = entry.spec.range {
+        for &format in &formats {
+            if !format.range_exponents().contains(&exponent) {
+                return Err(CalibrationError::FixedRange {
+                    layer: entry.site.layer.clone(),
+                    tensor: entry.site.tensor.clone(),
+                    exponent,
+                    format,
+                });
+            }
+        }
+    }
+    Ok(formats)
+}
+
+/// The values of every entry: a weight's own, an activation's as seen while `run` runs.
+fn observe<M: Module, E: From<CalibrationError>>(
+    model: &M,
+    plan: &Plan,
+    run: impl FnOnce(&M) -> Result<(), E>,
+) -> Result<Vec<Grouped>, E> {
+    let probes: HashMap<String, Probe> = plan
+        .entries
+        .iter()
+        .filter(|entry| !entry.site.kind.is_weight())
+        .map(|entry| (entry.site.path.clone(), Probe::default()))
+        .collect();
+    let model = model.valid();
+    if !probes.is_empty() {
+        probes.values().for_each(Probe::observe);
+        run(&model.clone().apply_reparameterization(AttachObservers(&probes)))?;
+    }
+    let mut weights = Weights { wanted: plan, path: Vec::new(), found: HashMap::new() };
+    model.visit(&mut weights);
+
+    let mut observed = Vec::new();
+    for PlanEntry { site, spec } in &plan.entries {
+        let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
+        let (values, non_finite) = match &site.kind {
+            SiteKind::Weight { shape, .. } => {
+                let values = &weights.found[&site.path];
+                let non_finite = values.iter().filter(|v| !v.is_finite()).count() as u64;
+                let granularity = spec.granularity.resolve(&site.kind);
+                (Grouped::weight(values, shape, granularity), non_finite)
+            }
+            SiteKind::Activation { .. } => {
+                let seen = probes[&site.path].take_observation().unwrap_or_default();
+                if seen.batch_max.is_empty() {
+                    return Err(CalibrationError::NeverReached { layer, tensor }.into());
+                }
+                (Grouped::activation(seen.samples, seen.batch_max), seen.non_finite)
+            }
+        };
+        if non_finite > 0 {
+            return Err(CalibrationError::NonFinite { layer, tensor, count: non_finite }.into());
+        }
+        observed.push(values);
+    }
+    Ok(observed)
+}
+
+struct AttachObservers<'a>(&'a HashMap<String, Probe>);
+
+impl Reparameterizer for AttachObservers<'_> {
+    type Reparam = Observer;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<Observer>) {
+        let observer = self.0.get(path).map(|probe| Observer { probe: probe.clone() });
+        (param, observer)
+    }
+}
+
+/// Reads the planned weights of a model to the host.
+struct Weights<'a> {
+    wanted: &'a Plan,
+    path: Vec<String>,
+    found: HashMap<String, Vec<f32>>,
+}
+
+impl ModuleVisitor for Weights<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join(".");
+        let wanted = |entry: &PlanEntry| entry.site.kind.is_weight() && entry.site.path == path;
+        if self.wanted.entries.iter().any(wanted) {
+            let data = param.base().into_data().convert::<f32>();
+            self.found.insert(path, data.try_to_vec().expect("data converted to f32"));
+        }
+    }
+}

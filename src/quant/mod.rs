@@ -1,0 +1,39 @@
+//! Number formats on tensors: fake quantization, ranges, and the plan that gives every layer its coding.
+//!
+//! | piece | what it does |
+//! |---|---|
+//! | [`fake_quantize`] | the operation: rounds a tensor to a coding's levels, with a straight-through gradient |
+//! | [`FakeQuantizer`] | the operation with its scales, attached to a parameter as a Burn [`Reparameterization`](burn::module::Reparameterization) |
+//! | [`ActivationQuantizer`] | a place in a layer where a `FakeQuantizer` for an activation attaches |
+//! | [`sites`] | finds every weight and activation of a model that can be quantized |
+//! | [`Plan`] | which coding each site gets, resolved from layer patterns |
+//! | [`calibrate`] | observes a float model on data and chooses E, S and range for each planned site |
+//! | [`attach`] | turns a float model into a fake-quantized one |
+//!
+//! A model is quantized in three steps: make a plan from its [`sites`], [`calibrate`] it on a few
+//! batches, and [`attach`] the result. The float model and the quantized model are the same type
+//! with the same forward function; without a plan entry a site computes what the float model computes.
+
+mod activation;
+mod attach;
+mod calibrate;
+mod fake_quantize;
+mod granularity;
+mod plan;
+mod probe;
+mod quantizer;
+mod range;
+mod site;
+mod spec;
+
+pub use activation::ActivationQuantizer;
+pub use attach::{AttachError, QuantizedModel, Quantizers, attach};
+pub use calibrate::{CalibrationError, calibrate};
+pub use fake_quantize::{Estimator, FakeQuantize, fake_quantize, fake_quantize_composed};
+pub use granularity::{Folded, Granularity};
+pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
+pub use probe::{Measurement, Observation, Probe};
+pub use quantizer::FakeQuantizer;
+pub use range::{Grouped, RangeRule, choose_coding, choose_range};
+pub use site::{Site, SiteKind, sites};
+pub use spec::{CalibratedPlan, CalibratedSite, CodingSpec, GranularitySpec, QuantSpec};

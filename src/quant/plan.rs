@@ -1,0 +1,201 @@
+//! The plan: which coding every site of a model gets.
+
+use globset::{GlobBuilder, GlobMatcher};
+use thiserror::Error;
+
+use super::{QuantSpec, Site};
+use crate::coding::CodingError;
+
+/// What a rule says of one kind of tensor: keep it in float, or quantize it.
+pub type SiteRule = Option<QuantSpec>;
+
+/// A rule for the layers that a pattern matches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerRule {
+    /// A glob over layer paths: `*` any run of characters, `?` one, `{a,b}` either, `[0-3]` a range.
+    pub pattern: String,
+    /// For the layers' weights; `None` leaves them to earlier rules.
+    pub weight: Option<SiteRule>,
+    /// For the layers' activations; `None` leaves them to earlier rules.
+    pub activation: Option<SiteRule>,
+}
+
+/// One site and what it is to become.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanEntry {
+    /// The site.
+    pub site: Site,
+    /// Its coding, range rule and estimator.
+    pub spec: QuantSpec,
+}
+
+/// Which coding every site of a model gets; sites without an entry stay float.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// One entry for each tensor to quantize, in the order of the model's fields.
+    pub entries: Vec<PlanEntry>,
+}
+
+/// Why a plan could not be made.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// A pattern that is no glob.
+    #[error("layer pattern `{pattern}` is not a valid glob: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A pattern that matches no layer of the model.
+    #[error(
+        "layer pattern `{pattern}` matches no layer of the model{}; its layers are: {}",
+        closest.as_ref().map(|c| format!(" (did you mean `{c}`?)")).unwrap_or_default(),
+        layers.join(", ")
+    )]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// The layer whose path is most like it.
+        closest: Option<String>,
+        /// All layers that could be matched.
+        layers: Vec<String>,
+    },
+    /// A coding that does not exist.
+    #[error("layer `{layer}`, {tensor}: {source}")]
+    Coding {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+        /// What is wrong with the coding.
+        source: CodingError,
+    },
+}
+
+impl Plan {
+    /// Gives every site its coding: the default for its kind, overridden by the last rule whose
+    /// pattern matches its layer.
+    ///
+    /// # Errors
+    ///
+    /// A pattern that is no glob or matches nothing, and a coding that does not exist.
+    pub fn resolve(
+        sites: &[Site],
+        weight: SiteRule,
+        activation: SiteRule,
+        rules: &[LayerRule],
+    ) -> Result<Self, PlanError> {
+        let matchers = rules
+            .iter()
+            .map(|rule| Ok((matcher(&rule.pattern, sites)?, rule)))
+            .collect::<Result<Vec<_>, PlanError>>()?;
+        let mut entries = Vec::new();
+        for site in sites {
+            let is_weight = site.kind.is_weight();
+            let default = if is_weight { weight } else { activation };
+            let rule = matchers
+                .iter()
+                .rev()
+                .filter(|(matcher, _)| matcher.is_match(&site.layer))
+                .find_map(|(_, rule)| if is_weight { rule.weight } else { rule.activation });
+            if let Some(spec) = rule.unwrap_or(default) {
+                spec.coding.candidates(true).map_err(|source| PlanError::Coding {
+                    layer: site.layer.clone(),
+                    tensor: site.tensor.clone(),
+                    source,
+                })?;
+                entries.push(PlanEntry { site: site.clone(), spec });
+            }
+        }
+        Ok(Self { entries })
+    }
+}
+
+fn matcher(pattern: &str, sites: &[Site]) -> Result<GlobMatcher, PlanError> {
+    let glob = GlobBuilder::new(pattern).build().map_err(|error| PlanError::Pattern {
+        pattern: pattern.to_string(),
+        reason: error.kind().to_string(),
+    })?;
+    let matcher = glob.compile_matcher();
+    if sites.iter().any(|site| matcher.is_match(&site.layer)) {
+        return Ok(matcher);
+    }
+    let mut layers: Vec<String> = sites.iter().map(|site| site.layer.clone()).collect();
+    layers.dedup();
+    let closest = layers
+        .iter()
+        .map(|layer| (strsim::jaro_winkler(layer, pattern), layer))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, layer)| layer.clone());
+    Err(PlanError::NoMatch { pattern: pattern.to_string(), closest, layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::SiteKind;
+
+    fn site(layer: &str, tensor: &str) -> Site {
+        let kind = match tensor {
+            "weight" => SiteKind::Weight { shape: vec![2, 2], channel_axis: 1, input_axis: 0 },
+            _ => SiteKind::Activation { non_negative: false },
+        };
+        Site { path: format!("{layer}.{tensor}"), layer: layer.into(), tensor: tensor.into(), kind }
+    }
+
+    fn rule(pattern: &str, weight: Option<SiteRule>) -> LayerRule {
+        LayerRule { pattern: pattern.into(), weight, activation: None }
+    }
+
+    fn model() -> Vec<Site> {
+        vec![
+            site("stem", "weight"),
+            site("encoder.layers.0.query", "weight"),
+            site("encoder.layers.0.query", "input"),
+            site("encoder.layers.1.query", "weight"),
+            site("classifier", "weight"),
+        ]
+    }
+
+    fn bits(plan: &Plan) -> Vec<(&str, u32)> {
+        plan.entries.iter().map(|e| (e.site.path.as_str(), e.spec.coding.bits)).collect()
+    }
+
+    #[test]
+    fn last_matching_rule_wins_and_float_removes() {
+        let rules = [
+            rule("encoder.layers.*", Some(Some(QuantSpec::ausn(3)))),
+            rule("encoder.layers.1.*", Some(Some(QuantSpec::ausn(5)))),
+            rule("{stem,classifier}", Some(None)),
+        ];
+        let plan =
+            Plan::resolve(&model(), Some(QuantSpec::ausn(4)), Some(QuantSpec::ausn(8)), &rules)
+                .unwrap();
+        assert_eq!(
+            bits(&plan),
+            [
+                ("encoder.layers.0.query.weight", 3),
+                ("encoder.layers.0.query.input", 8),
+                ("encoder.layers.1.query.weight", 5)
+            ]
+        );
+    }
+
+    #[test]
+    fn no_defaults_and_no_rules_give_an_empty_plan() {
+        assert_eq!(Plan::resolve(&model(), None, None, &[]).unwrap(), Plan::default());
+    }
+
+    #[test]
+    fn pattern_without_a_match_is_an_error_that_suggests_a_layer() {
+        let error = Plan::resolve(&model(), None, None, &[rule("clasifier", None)]).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("`clasifier` matches no layer"), "{message}");
+        assert!(message.contains("did you mean `classifier`?"), "{message}");
+        assert!(message.contains("encoder.layers.0.query"), "{message}");
+        let error = Plan::resolve(&model(), None, None, &[rule("a[", None)]).unwrap_err();
+        assert!(error.to_string().contains("not a valid glob"), "{error}");
+    }
+}

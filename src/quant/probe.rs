@@ -1,0 +1,156 @@
+//! What passes a quantizer, recorded while a model runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::tensor::Tensor;
+
+use super::FakeQuantize;
+use crate::coding::QuantizationError;
+
+/// Values kept of one batch, and of all batches, for the range search.
+const SAMPLES_PER_BATCH: usize = 1 << 13;
+
+/// What a float model's activation looked like on calibration data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// An even sample of the values of every batch.
+    pub samples: Vec<f32>,
+    /// Largest magnitude of each batch, in order.
+    pub batch_max: Vec<f32>,
+    /// Values that were NaN or infinite.
+    pub non_finite: u64,
+}
+
+impl Observation {
+    /// Adds one batch.
+    pub fn record(&mut self, values: &[f32]) {
+        let max = values.iter().fold(0f32, |max, v| max.max(v.abs()));
+        self.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
+        self.batch_max.push(max);
+        let step = values.len().div_ceil(SAMPLES_PER_BATCH).max(1);
+        // A start that moves from batch to batch keeps the sample from always meeting the same
+        // columns of a matrix whose width divides the step.
+        let start = self.batch_max.len() % step;
+        self.samples.extend(values.iter().skip(start).step_by(step));
+    }
+}
+
+/// The quantization error of what passed a quantizer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurement {
+    /// Sums over all values measured.
+    pub error: QuantizationError,
+}
+
+impl Measurement {
+    /// Adds the values of one tensor of `shape`, quantized with `scales`.
+    pub fn record(
+        &mut self,
+        shape: &[usize],
+        values: &[f32],
+        scales: &[f32],
+        operation: FakeQuantize,
+    ) {
+        let coding = operation.format.with_range(0);
+        let quantizer = coding.expect("0 is a legal range exponent").quantizer();
+        let error = &mut self.error;
+        operation.granularity.for_each(shape, values, |i, x| {
+            let scale = scales[i];
+            let unit = x / scale;
+            error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
+        });
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Observing(Observation),
+    Measuring(Measurement),
+}
+
+/// A recorder that a quantizer and its owner share: clones of a model write to the same probe.
+#[derive(Clone, Debug)]
+pub struct Probe(Arc<Mutex<State>>);
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State::Idle)))
+    }
+}
+
+impl Probe {
+    /// Records the values of what passes from now on.
+    pub fn observe(&self) {
+        *self.state() = State::Observing(Observation::default());
+    }
+
+    /// Measures the quantization error of what passes from now on.
+    pub fn measure(&self) {
+        *self.state() = State::Measuring(Measurement::default());
+    }
+
+    /// Stops observing; what was seen since [`observe`](Self::observe).
+    pub fn take_observation(&self) -> Option<Observation> {
+        match std::mem::replace(&mut *self.state(), State::Idle) {
+            State::Observing(observation) => Some(observation),
+            _ => None,
+        }
+    }
+
+    /// Stops measuring; what was seen since [`measure`](Self::measure).
+    pub fn take_measurement(&self) -> Option<Measurement> {
+        match std::mem::replace(&mut *self.state(), State::Idle) {
+            State::Measuring(measurement) => Some(measurement),
+            _ => None,
+        }
+    }
+
+    /// Called with every activation that passes.
+    ///
+    /// Reads it back from its device only while the probe is at work, and never in training,
+    /// since validation data are what is measured.
+    pub(super) fn activation<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        quantizer: Option<(&Tensor<1>, FakeQuantize)>,
+    ) {
+        if x.is_autodiff() {
+            return;
+        }
+        match (&mut *self.state(), quantizer) {
+            (State::Observing(observation), _) => observation.record(&host(x)),
+            (State::Measuring(measurement), Some((scale, operation))) => {
+                measurement.record(&x.dims(), &host(x), &host(scale), operation);
+            }
+            _ => {}
+        }
+    }
+
+    /// Called with a weight whenever it is materialized; measures the first one only, since it
+    /// stays the same as long as nothing is trained.
+    pub(super) fn weight<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        scale: &Tensor<1>,
+        operation: FakeQuantize,
+    ) {
+        if x.is_autodiff() {
+            return;
+        }
+        if let State::Measuring(measurement) = &mut *self.state()
+            && measurement.error.count == 0
+        {
+            measurement.record(&x.dims(), &host(x), &host(scale), operation);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+    let data = tensor.to_data().convert::<f32>();
+    data.try_to_vec().expect("data converted to f32")
+}

@@ -1,0 +1,212 @@
+//! Which range a coding gets: from the values themselves, or from what was observed of them.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::Granularity;
+use crate::coding::{AusnFormat, QuantizationError};
+
+/// Binades below the no-clipping range that the `mse` search looks at.
+const SEARCH_DEPTH: i32 = 12;
+
+/// How the range exponent r is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RangeRule {
+    /// The smallest r that clips nothing.
+    Max,
+    /// The r of least squared error.
+    Mse,
+    /// The smallest r that does not clip the given percentile of the magnitudes (0 to 100).
+    Percentile(f64),
+    /// The smallest r that does not clip an exponential moving average of each batch's largest
+    /// magnitude, with the given decay (for activations).
+    EmaMax(f64),
+    /// This r, whatever the values.
+    Fixed(i32),
+}
+
+/// Values whose range is to be chosen, sorted by the scale that they share.
+#[derive(Debug)]
+pub struct Grouped {
+    values: Vec<f32>,
+    /// `values[bounds[i]..bounds[i + 1]]` share scale `i`.
+    bounds: Vec<usize>,
+    /// Largest magnitude of each observed batch; empty for a weight.
+    batch_max: Vec<f32>,
+}
+
+impl Grouped {
+    /// Sorts a weight's values by their scale.
+    pub fn weight(values: &[f32], shape: &[usize], granularity: Granularity) -> Self {
+        let mut bounds = vec![0; granularity.count(shape) + 1];
+        granularity.for_each(shape, values, |scale, _| bounds[scale + 1] += 1);
+        for i in 1..bounds.len() {
+            bounds[i] += bounds[i - 1];
+        }
+        let mut next = bounds.clone();
+        let mut sorted = vec![0.0; values.len()];
+        granularity.for_each(shape, values, |scale, v| {
+            sorted[next[scale]] = v;
+            next[scale] += 1;
+        });
+        Self { values: sorted, bounds, batch_max: Vec::new() }
+    }
+
+    /// An activation: a sample of its values, and the largest magnitude of every batch.
+    pub fn activation(samples: Vec<f32>, batch_max: Vec<f32>) -> Self {
+        Self { bounds: vec![0, samples.len()], values: samples, batch_max }
+    }
+
+    fn groups(&self) -> impl IndexedParallelIterator<Item = &[f32]> {
+        self.bounds.par_windows(2).map(|b| &self.values[b[0]..b[1]])
+    }
+}
+
+/// The range exponent of every scale, and the error that it leaves, for one format.
+pub fn choose_range(
+    values: &Grouped,
+    format: AusnFormat,
+    rule: RangeRule,
+) -> (Vec<i32>, QuantizationError) {
+    let chosen: Vec<(i32, QuantizationError)> =
+        values.groups().map(|group| choose_group(group, &values.batch_max, format, rule)).collect();
+    let mut error = QuantizationError::default();
+    chosen.iter().for_each(|(_, e)| error.merge(e));
+    (chosen.into_iter().map(|(r, _)| r).collect(), error)
+}
+
+/// The format of least squared error among `candidates`, each with the ranges that `rule` gives it.
+///
+/// # Panics
+///
+/// If there is no candidate.
+pub fn choose_coding(
+    values: &Grouped,
+    candidates: &[AusnFormat],
+    rule: RangeRule,
+) -> (AusnFormat, Vec<i32>, QuantizationError) {
+    candidates
+        .iter()
+        .map(|&format| {
+            let (ranges, error) = choose_range(values, format, rule);
+            (format, ranges, error)
+        })
+        .min_by(|a, b| a.2.total().total_cmp(&b.2.total()))
+        .expect("at least one candidate format")
+}
+
+fn choose_group(
+    values: &[f32],
+    batch_max: &[f32],
+    format: AusnFormat,
+    rule: RangeRule,
+) -> (i32, QuantizationError) {
+    let error_at = |r: i32| {
+        let coding = format.with_range(r).expect("a range exponent inside the format's limits");
+        coding.error(values)
+    };
+    let largest = || {
+        let seen = values.iter().chain(batch_max);
+        f64::from(seen.fold(0f32, |max, v| max.max(v.abs())))
+    };
+    let r = match rule {
+        RangeRule::Max => format.range_for_max(largest()),
+        RangeRule::Percentile(percentile) => {
+            format.range_for_max(f64::from(magnitude_percentile(values, percentile)))
+        }
+        RangeRule::EmaMax(decay) => {
+            let mut maxima = batch_max.iter().map(|&m| f64::from(m));
+            let first = maxima.next().unwrap_or_else(largest);
+            let average = maxima.fold(first, |average, m| decay * average + (1.0 - decay) * m);
+            format.range_for_max(average)
+        }
+        RangeRule::Fixed(r) => r,
+        RangeRule::Mse => {
+            let top = format.range_for_max(largest());
+            let bottom = (top - SEARCH_DEPTH).max(*format.range_exponents().start());
+            return (bottom..=top)
+                .rev()
+                .map(|r| (r, error_at(r)))
+                .min_by(|a, b| a.1.total().total_cmp(&b.1.total()))
+                .expect("the range from bottom to top holds top");
+        }
+    };
+    (r, error_at(r))
+}
+
+/// The magnitude that `percentile` percent of the values do not exceed (nearest rank); 0 for none.
+fn magnitude_percentile(values: &[f32], percentile: f64) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let mut magnitudes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
+    let rank = (percentile / 100.0 * magnitudes.len() as f64).ceil() as usize;
+    let index = rank.clamp(1, magnitudes.len()) - 1;
+    *magnitudes.select_nth_unstable_by(index, f32::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding::Underflow;
+
+    fn format(e: u32, s: u32) -> AusnFormat {
+        AusnFormat::new(e, s, true, Underflow::Gradual).unwrap()
+    }
+
+    fn ranges(values: &[f32], batch_max: &[f32], rule: RangeRule) -> i32 {
+        let values = Grouped::activation(values.to_vec(), batch_max.to_vec());
+        choose_range(&values, format(2, 1), rule).0[0]
+    }
+
+    #[test]
+    fn each_rule_follows_its_definition() {
+        // The largest level of E2 S1 is 1.5 * 2^r.
+        assert_eq!(ranges(&[0.1, -1.5], &[], RangeRule::Max), 0);
+        assert_eq!(ranges(&[0.1, -1.51], &[], RangeRule::Max), 1);
+        assert_eq!(ranges(&[0.1], &[6.0], RangeRule::Max), 2);
+        let mut values = vec![1.0f32; 99];
+        values.push(100.0);
+        assert_eq!(ranges(&values, &[], RangeRule::Percentile(99.0)), 0);
+        assert_eq!(ranges(&values, &[], RangeRule::Percentile(100.0)), 7);
+        // 0.5 * 8 + 0.5 * 2 = 5 fits 1.5 * 2^2.
+        assert_eq!(ranges(&[1.0], &[8.0, 2.0], RangeRule::EmaMax(0.5)), 2);
+        assert_eq!(ranges(&values, &[], RangeRule::Fixed(-3)), -3);
+    }
+
+    #[test]
+    fn mse_clips_an_outlier_when_that_pays() {
+        let mut values: Vec<f32> =
+            (0..4096).map(|i| ((i * 37) % 200) as f32 / 100.0 - 1.0).collect();
+        values.push(6.5);
+        let grouped = Grouped::activation(values.clone(), Vec::new());
+        let (r, error) = choose_range(&grouped, format(1, 2), RangeRule::Mse);
+        assert!(r[0] < ranges(&values, &[], RangeRule::Max));
+        let brute = format(1, 2)
+            .range_exponents()
+            .map(|r| format(1, 2).with_range(r).unwrap().error(&values).total())
+            .fold(f64::INFINITY, f64::min);
+        assert_eq!(error.total(), brute);
+    }
+
+    #[test]
+    fn coding_with_least_error_is_chosen() {
+        let uniform: Vec<f32> = (0..999).map(|i| i as f32 / 499.5 - 1.0).collect();
+        let candidates = AusnFormat::candidates(4, true, Underflow::Gradual);
+        let grouped = Grouped::activation(uniform, Vec::new());
+        let (chosen, _, error) = choose_coding(&grouped, &candidates, RangeRule::Mse);
+        assert_eq!(chosen.exponent_bits(), 1, "evenly spread values want the uniform grid");
+        for candidate in candidates {
+            assert!(error.total() <= choose_range(&grouped, candidate, RangeRule::Mse).1.total());
+        }
+    }
+
+    #[test]
+    fn channels_get_their_own_ranges() {
+        let values = [1.0, 100.0, -0.9, 50.0];
+        let granularity = Granularity::Channel { axis: 1 };
+        let grouped = Grouped::weight(&values, &[2, 2], granularity);
+        assert_eq!(choose_range(&grouped, format(2, 1), RangeRule::Max).0, [0, 7]);
+    }
+}
