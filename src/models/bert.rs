@@ -1,0 +1,348 @@
+//! BERT encoders (Devlin et al. 2018, arXiv 1810.04805), their own or from a published folder.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::nn::{
+    Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig,
+    Linear, LinearConfig,
+};
+use burn::tensor::{Bool, Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointError, Classifier, load_safetensors};
+use crate::nn::{EncoderLayer, EncoderLayerConfig, Quantized};
+
+/// Configuration of [`Bert`], under the names of a published folder's `config.json` (whose
+/// `hidden_size` is `hidden-size` in a config of this project).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BertConfig {
+    /// Width of the model.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// Encoder layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads; divide the width.
+    pub num_attention_heads: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Token types (sentence A and B).
+    pub type_vocab_size: usize,
+    /// Tokens in the vocabulary; 0 takes it from the data.
+    pub vocab_size: usize,
+    /// Dropout probability of embeddings and of each part's result.
+    pub hidden_dropout_prob: f64,
+    /// Dropout probability of the attention probabilities.
+    pub attention_probs_dropout_prob: f64,
+    /// Added to the variance in layer normalization.
+    pub layer_norm_eps: f64,
+    /// Standard deviation of the weights at the start.
+    pub initializer_range: f64,
+}
+
+impl Default for BertConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 128,
+            intermediate_size: 512,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            vocab_size: 0,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            layer_norm_eps: 1e-12,
+            initializer_range: 0.02,
+        }
+    }
+}
+
+/// The keys of a published `config.json` that decide what the model computes.
+#[derive(Deserialize)]
+struct PublishedConfig {
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    type_vocab_size: usize,
+    vocab_size: usize,
+    hidden_dropout_prob: f64,
+    attention_probs_dropout_prob: f64,
+    layer_norm_eps: f64,
+    initializer_range: f64,
+    model_type: String,
+    hidden_act: String,
+    position_embedding_type: Option<String>,
+}
+
+/// A BERT encoder: embeddings, a stack of encoder layers, and a pooler on the first token.
+#[derive(Module, Debug)]
+pub struct Bert {
+    /// Sum of word, position and token-type embeddings.
+    pub embeddings: Embeddings,
+    /// The encoder layers, first to last.
+    pub layers: Vec<EncoderLayer>,
+    /// Linear layer and tanh on the first token.
+    pub pooler: Quantized<Linear>,
+}
+
+/// Word, position and token-type embeddings, summed and normalized.
+#[derive(Module, Debug)]
+pub struct Embeddings {
+    /// One vector for each token of the vocabulary.
+    pub word: Embedding,
+    /// One vector for each position.
+    pub position: Embedding,
+    /// One vector for each token type.
+    pub token_type: Embedding,
+    /// Normalization of the sum.
+    pub norm: LayerNorm,
+    /// Dropout after it.
+    pub dropout: Dropout,
+}
+
+/// A batch of token sequences.
+#[derive(Clone, Debug)]
+pub struct TokenBatch {
+    /// Token indices, `[batch, length]`.
+    pub tokens: Tensor<2, Int>,
+    /// True where a sequence has ended, `[batch, length]`.
+    pub padding: Tensor<2, Bool>,
+}
+
+/// What [`Bert`] computes of a batch.
+#[derive(Clone, Debug)]
+pub struct BertOutput {
+    /// The last encoder layer's result, `[batch, length, hidden_size]`.
+    pub hidden: Tensor<3>,
+    /// The pooler's result, `[batch, hidden_size]`.
+    pub pooled: Tensor<2>,
+}
+
+impl BertConfig {
+    /// Makes the model.
+    ///
+    /// # Panics
+    ///
+    /// If the heads do not divide the width, or the vocabulary is empty.
+    pub fn init(&self, device: &Device) -> Bert {
+        assert!(
+            self.hidden_size.is_multiple_of(self.num_attention_heads),
+            "heads divide the width"
+        );
+        assert!(self.vocab_size > 0, "the vocabulary is not empty");
+        let embedding = |count| {
+            EmbeddingConfig::new(count, self.hidden_size)
+                .with_initializer(self.initializer())
+                .init(device)
+        };
+        let layer = EncoderLayerConfig {
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            heads: self.num_attention_heads,
+            hidden_dropout: self.hidden_dropout_prob,
+            attention_dropout: self.attention_probs_dropout_prob,
+            layer_norm_epsilon: self.layer_norm_eps,
+            initializer: self.initializer(),
+        };
+        Bert {
+            embeddings: Embeddings {
+                word: embedding(self.vocab_size),
+                position: embedding(self.max_position_embeddings),
+                token_type: embedding(self.type_vocab_size),
+                norm: LayerNormConfig::new(self.hidden_size)
+                    .with_epsilon(self.layer_norm_eps)
+                    .init(device),
+                dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
+            },
+            layers: (0..self.num_hidden_layers).map(|_| layer.init(device)).collect(),
+            pooler: self.linear(self.hidden_size, device),
+        }
+    }
+
+    /// Makes a classifier with a fresh head on the first token.
+    pub fn init_classifier(&self, classes: usize, device: &Device) -> BertClassifier {
+        self.classifier(self.init(device), classes, device)
+    }
+
+    fn classifier(&self, bert: Bert, classes: usize, device: &Device) -> BertClassifier {
+        BertClassifier {
+            encoder: bert,
+            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
+            classifier: self.linear(classes, device),
+        }
+    }
+
+    fn linear(&self, to: usize, device: &Device) -> Quantized<Linear> {
+        let config = LinearConfig::new(self.hidden_size, to).with_initializer(self.initializer());
+        Quantized::new(config.init(device), device)
+    }
+
+    fn initializer(&self) -> Initializer {
+        Initializer::Normal { mean: 0.0, std: self.initializer_range }
+    }
+
+    /// Reads the `config.json` of a published folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing, is not such a file, or describes a model that this one is not
+    /// (another family, activation, or kind of position embedding).
+    pub fn from_published(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| CheckpointError::Read { path: path.clone(), source })?;
+        let unsupported = |reason: String| CheckpointError::Config { path: path.clone(), reason };
+        let config: PublishedConfig =
+            serde_json::from_str(&text).map_err(|error| unsupported(error.to_string()))?;
+        if config.model_type != "bert" {
+            return Err(unsupported(format!(
+                "model_type is `{}`; only `bert` is supported",
+                config.model_type
+            )));
+        }
+        if config.hidden_act != "gelu" {
+            return Err(unsupported(format!(
+                "hidden_act is `{}`; only `gelu` is supported",
+                config.hidden_act
+            )));
+        }
+        if let Some(kind) = config.position_embedding_type.filter(|kind| kind != "absolute") {
+            return Err(unsupported(format!(
+                "position_embedding_type is `{kind}`; only `absolute` is supported"
+            )));
+        }
+        if config.num_attention_heads == 0
+            || !config.hidden_size.is_multiple_of(config.num_attention_heads)
+        {
+            return Err(unsupported(format!(
+                "num_attention_heads {} does not divide hidden_size {}",
+                config.num_attention_heads, config.hidden_size
+            )));
+        }
+        Ok(Self {
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            num_hidden_layers: config.num_hidden_layers,
+            num_attention_heads: config.num_attention_heads,
+            max_position_embeddings: config.max_position_embeddings,
+            type_vocab_size: config.type_vocab_size,
+            vocab_size: config.vocab_size,
+            hidden_dropout_prob: config.hidden_dropout_prob,
+            attention_probs_dropout_prob: config.attention_probs_dropout_prob,
+            layer_norm_eps: config.layer_norm_eps,
+            initializer_range: config.initializer_range,
+        })
+    }
+}
+
+/// Names of a published file, and what they are here: each pattern is replaced in turn.
+const PUBLISHED_NAMES: [(&str, &str); 13] = [
+    (r"^bert\.", ""),
+    (r"^embeddings\.word_embeddings\.", "embeddings.word."),
+    (r"^embeddings\.position_embeddings\.", "embeddings.position."),
+    (r"^embeddings\.token_type_embeddings\.", "embeddings.token_type."),
+    (r"^embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^encoder\.layer\.", "layers."),
+    (r"\.attention\.self\.", ".attention."),
+    (r"\.attention\.output\.LayerNorm\.", ".attention_norm."),
+    (r"\.attention\.output\.dense\.", ".attention.output.layer."),
+    (r"\.intermediate\.dense\.", ".intermediate.layer."),
+    (r"\.output\.LayerNorm\.", ".output_norm."),
+    (r"\.output\.dense\.", ".output.layer."),
+    (r"^pooler\.dense\.", "pooler.layer."),
+];
+
+/// Buffers of a published file that are no weights: positions 0, 1, 2, ...
+const PUBLISHED_BUFFERS: [&str; 1] = ["embeddings.position_ids"];
+
+impl Bert {
+    /// Reads a published folder: `config.json` and `model.safetensors`. Weights of 16 bits are
+    /// widened to 32.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing or damaged, and if a tensor is missing, left over, or of another shape.
+    pub fn from_published(
+        folder: &Path,
+        device: &Device,
+    ) -> Result<(Self, BertConfig), CheckpointError> {
+        let config = BertConfig::from_published(folder)?;
+        let bert = load_safetensors(
+            config.init(device),
+            &folder.join("model.safetensors"),
+            &PUBLISHED_NAMES,
+            &PUBLISHED_BUFFERS,
+        )?;
+        Ok((bert, config))
+    }
+
+    /// Runs the encoder and the pooler.
+    pub fn forward(&self, batch: TokenBatch) -> BertOutput {
+        let mut hidden = self.embeddings.forward(batch.tokens);
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, batch.padding.clone());
+        }
+        let first = hidden.clone().narrow(1, 0, 1).squeeze_dim::<2>(1);
+        BertOutput { hidden, pooled: self.pooler.forward(first).tanh() }
+    }
+}
+
+impl Embeddings {
+    /// Embeds token indices, all of token type 0.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[batch, length]`
+    /// - output: `[batch, length, hidden_size]`
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, length] = tokens.dims();
+        let device = tokens.device();
+        let positions = Tensor::arange(0..length as i64, &device).reshape([1, length]);
+        let types = Tensor::<2, Int>::zeros([1, 1], &device);
+        let sum = self.word.forward(tokens)
+            + self.position.forward(positions).expand([batch as i64, -1, -1])
+            + self.token_type.forward(types).expand([batch as i64, length as i64, -1]);
+        self.dropout.forward(self.norm.forward(sum))
+    }
+}
+
+/// A BERT encoder with a linear layer to classes on the pooled first token.
+#[derive(Module, Debug)]
+pub struct BertClassifier {
+    /// The encoder.
+    pub encoder: Bert,
+    /// Dropout before the classifier.
+    pub dropout: Dropout,
+    /// Linear layer to the classes.
+    pub classifier: Quantized<Linear>,
+}
+
+impl BertClassifier {
+    /// A published encoder with a fresh head.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bert::from_published`].
+    pub fn from_published(
+        folder: &Path,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self, CheckpointError> {
+        let (bert, config) = Bert::from_published(folder, device)?;
+        Ok(config.classifier(bert, classes, device))
+    }
+}
+
+impl Classifier for BertClassifier {
+    type Input = TokenBatch;
+
+    fn forward(&self, batch: TokenBatch) -> Tensor<2> {
+        let pooled = self.encoder.forward(batch).pooled;
+        self.classifier.forward(self.dropout.forward(pooled))
+    }
+}

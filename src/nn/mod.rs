@@ -1,0 +1,14 @@
+//! Layers: Burn's own with an activation quantizer at the input, and those that need quantizers inside.
+//!
+//! Weights need no layer of their own: a plan quantizes the weight of any Burn module by path
+//! (an [`Embedding`](burn::nn::Embedding), say, is used as it is).
+
+mod attention;
+mod lstm;
+mod quantized;
+mod transformer;
+
+pub use attention::{SelfAttention, SelfAttentionConfig};
+pub use lstm::{Lstm, LstmConfig};
+pub use quantized::Quantized;
+pub use transformer::{EncoderLayer, EncoderLayerConfig};
