@@ -3,6 +3,7 @@
 //! gated lower powers of two, adapted layer by layer (arXiv 2007.03903).
 
 pub mod coding;
+pub mod data;
 pub mod models;
 pub mod nn;
 pub mod quant;
