@@ -3,7 +3,12 @@
 //! gated lower powers of two, adapted layer by layer (arXiv 2007.03903).
 
 pub mod coding;
+pub mod config;
 pub mod data;
+pub mod deploy;
+pub mod evaluate;
 pub mod models;
 pub mod nn;
 pub mod quant;
+pub mod tasks;
+pub mod train;

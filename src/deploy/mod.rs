@@ -1,0 +1,5 @@
+//! What leaves the project: weights on the grid and packed code words.
+
+mod codes;
+
+pub use codes::{Codes, CodesError, load_codes, save_codes, save_weights};

@@ -1,0 +1,90 @@
+//! Why a training run stopped.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::quant::{AttachError, CalibrationError, PlanError};
+use crate::tasks::TaskError;
+
+/// Why a training run stopped.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The task could not be set up.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The layer patterns do not fit the model.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Calibration failed.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
+    /// A stored plan does not fit the model.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A split without examples.
+    #[error("the {split} data hold no example, so there is nothing to {purpose}")]
+    NoData {
+        /// Which split.
+        split: &'static str,
+        /// `train on` or `measure`.
+        purpose: &'static str,
+    },
+    /// The training loss is NaN or infinite.
+    #[error(
+        "{stage} stage, epoch {epoch}: the training loss became {loss}; lower the learning rate, \
+         warm it up, or set gradient-clip-norm"
+    )]
+    NonFiniteLoss {
+        /// The stage.
+        stage: &'static str,
+        /// The epoch.
+        epoch: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// The user stopped the run.
+    #[error("stopped in the {stage} stage; everything up to the last finished epoch is saved")]
+    Interrupted {
+        /// The stage.
+        stage: &'static str,
+    },
+    /// A file of the run folder cannot be read or written.
+    #[error("cannot {action} {path}: {reason}", path = path.display())]
+    File {
+        /// `read`, `write`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system or the file's reader said.
+        reason: String,
+    },
+    /// A folder that is no run folder, or one that is in the way.
+    #[error("{path}: {reason}", path = path.display())]
+    RunFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// burn-train stopped with an error.
+    #[error("{stage} stage: {reason}")]
+    Training {
+        /// The stage.
+        stage: &'static str,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl TrainError {
+    /// Whether what the user wrote is the cause, rather than the state of files or the training.
+    pub fn is_user_error(&self) -> bool {
+        match self {
+            TrainError::Plan(_) | TrainError::RunFolder { .. } => true,
+            TrainError::Calibration(error) => matches!(error, CalibrationError::FixedRange { .. }),
+            TrainError::Task(error) => error.is_user_error(),
+            _ => false,
+        }
+    }
+}

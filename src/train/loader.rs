@@ -1,0 +1,235 @@
+//! Feeds batches to burn-train in an order that depends on seed and epoch alone.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::tasks::Source;
+
+/// Batches that are sorted by size together, so that little of a batch is padding.
+const BATCHES_PER_WINDOW: usize = 32;
+
+type Hook = Arc<dyn Fn(usize) + Send + Sync>;
+
+/// A data loader whose epoch n is the same in a run that was resumed as in one that was not.
+///
+/// Each epoch starts by seeding the device from seed and epoch, so that dropout repeats too.
+#[derive(Clone)]
+pub struct EpochLoader<B> {
+    source: Arc<dyn Source<B>>,
+    range: Range<usize>,
+    batch_size: usize,
+    /// The seed of the order; none keeps the source's order, sorted by size.
+    shuffle: Option<u64>,
+    device: Device,
+    /// Epochs begun, shared by the copies that burn-train makes.
+    epoch: Arc<AtomicUsize>,
+    on_start: Option<Hook>,
+    on_end: Option<Hook>,
+}
+
+impl<B: 'static> EpochLoader<B> {
+    /// All examples of a source, in the source's order sorted by size.
+    pub fn new(source: Arc<dyn Source<B>>, batch_size: usize, device: &Device) -> Self {
+        Self {
+            range: 0..source.len(),
+            source,
+            batch_size,
+            shuffle: None,
+            device: device.clone(),
+            epoch: Arc::default(),
+            on_start: None,
+            on_end: None,
+        }
+    }
+
+    /// Shuffles anew in each epoch.
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.shuffle = Some(seed);
+        self
+    }
+
+    /// Goes on after `epochs` epochs.
+    pub fn after(self, epochs: usize) -> Self {
+        self.epoch.store(epochs, Ordering::SeqCst);
+        self
+    }
+
+    /// Calls `start` before the first batch of an epoch and `end` after its last one.
+    pub fn hooks(
+        mut self,
+        start: impl Fn(usize) + Send + Sync + 'static,
+        end: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_start = Some(Arc::new(start));
+        self.on_end = Some(Arc::new(end));
+        self
+    }
+
+    /// The indices of each batch of an epoch.
+    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = self.range.clone().collect();
+        let size = |&i: &usize| self.source.size(i);
+        let Some(seed) = self.shuffle else {
+            order.sort_by_key(size);
+            return order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+        };
+        let mut rng = epoch_rng(seed, epoch);
+        order.shuffle(&mut rng);
+        for window in order.chunks_mut(self.batch_size * BATCHES_PER_WINDOW) {
+            window.sort_by_key(size);
+        }
+        let mut batches: Vec<Vec<usize>> =
+            order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+        batches.shuffle(&mut rng);
+        batches
+    }
+}
+
+fn epoch_rng(seed: u64, epoch: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch as u64);
+    rng
+}
+
+impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B> + 'a> {
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(seed) = self.shuffle {
+            // Another stream than the order's, so that the two do not depend on each other.
+            self.device.seed(epoch_rng(!seed, epoch).next_u64());
+        }
+        if let Some(start) = &self.on_start {
+            start(epoch);
+        }
+        Box::new(EpochIterator {
+            loader: self,
+            epoch,
+            batches: self.batches(epoch).into_iter(),
+            processed: 0,
+            ended: false,
+        })
+    }
+
+    fn num_items(&self) -> usize {
+        self.range.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B>> {
+        Arc::new(Self { device: device.clone(), ..self.clone_shared() })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B>> {
+        let range = self.range.start + start..self.range.start + end;
+        Arc::new(Self { range, ..self.clone_shared() })
+    }
+}
+
+impl<B> EpochLoader<B> {
+    /// A copy that shares the epoch counter (`B` itself need not be `Clone`).
+    fn clone_shared(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            range: self.range.clone(),
+            batch_size: self.batch_size,
+            shuffle: self.shuffle,
+            device: self.device.clone(),
+            epoch: self.epoch.clone(),
+            on_start: self.on_start.clone(),
+            on_end: self.on_end.clone(),
+        }
+    }
+}
+
+struct EpochIterator<'a, B> {
+    loader: &'a EpochLoader<B>,
+    epoch: usize,
+    batches: std::vec::IntoIter<Vec<usize>>,
+    processed: usize,
+    ended: bool,
+}
+
+impl<B> Iterator for EpochIterator<'_, B> {
+    type Item = Result<B, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(indices) = self.batches.next() else {
+            if let (false, Some(end)) = (self.ended, &self.loader.on_end) {
+                end(self.epoch);
+            }
+            self.ended = true;
+            return None;
+        };
+        self.processed += indices.len();
+        Some(Ok(self.loader.source.batch(&indices, &self.loader.device)))
+    }
+}
+
+impl<B> DataLoaderIterator<B> for EpochIterator<'_, B> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.processed, self.loader.range.len(), Some("examples".to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Numbers(Vec<usize>);
+
+    impl Source<Vec<usize>> for Numbers {
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        fn size(&self, index: usize) -> usize {
+            self.0[index]
+        }
+
+        fn batch(&self, indices: &[usize], _device: &Device) -> Vec<usize> {
+            indices.iter().map(|&i| self.0[i]).collect()
+        }
+    }
+
+    fn loader() -> EpochLoader<Vec<usize>> {
+        let source = Arc::new(Numbers((0..1000).map(|i| i * 7 % 1000).collect()));
+        EpochLoader::new(source, 8, &Device::default()).shuffled(5)
+    }
+
+    fn epoch(loader: &EpochLoader<Vec<usize>>) -> Vec<Vec<usize>> {
+        loader.iter().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn every_epoch_holds_every_example_once_in_another_order() {
+        let loader = loader();
+        let (first, second) = (epoch(&loader), epoch(&loader));
+        assert_ne!(first, second);
+        let mut all: Vec<usize> = first.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_resumed_loader_repeats_the_later_epochs() {
+        let whole = loader();
+        epoch(&whole);
+        let second = epoch(&whole);
+        assert_eq!(epoch(&loader().after(1)), second);
+    }
+
+    #[test]
+    fn batches_hold_examples_of_similar_size() {
+        let spread = |batch: &Vec<usize>| batch.iter().max().unwrap() - batch.iter().min().unwrap();
+        let batches = epoch(&loader());
+        let mean = batches.iter().map(spread).sum::<usize>() / batches.len();
+        assert!(mean < 100, "spread of sizes in a batch is {mean} of 1000");
+    }
+}

@@ -1,0 +1,24 @@
+//! Training: a float stage, calibration, a quantization-aware stage, each resumable.
+//!
+//! burn-train runs the loops; this module feeds it data in an order that depends on seed and epoch
+//! alone, writes checkpoints that are whole or absent, and keeps the log of a run.
+
+mod checkpoint;
+mod error;
+mod interrupt;
+mod loader;
+mod log;
+mod optimizer;
+mod pipeline;
+mod renderer;
+mod run_folder;
+mod stage;
+
+pub use error::TrainError;
+pub use interrupt::Interrupt;
+pub use loader::EpochLoader;
+pub use pipeline::{
+    Evaluation, Summary, TrainOptions, evaluate_config, evaluate_run, initial_network, train,
+};
+pub use renderer::Progress;
+pub use run_folder::RunFolder;

@@ -1,0 +1,356 @@
+//! A whole run: float stage, calibration, quantization-aware stage, evaluation.
+
+use burn::module::Module;
+use burn::store::ModuleRecord;
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::log::stage_seconds;
+use super::stage::Stage;
+use super::{Interrupt, Progress, RunFolder, TrainError};
+use crate::config::{Config, StageConfig};
+use crate::deploy;
+use crate::evaluate::{LayerError, SplitScore, batches, evaluate, evaluate_quantized, write_csv};
+use crate::quant::{self, CalibratedPlan};
+use crate::tasks::{Task, TaskError};
+
+/// Names of the stages in logs and files.
+const FLOAT: &str = "float";
+const CALIBRATED: &str = "calibrated";
+const QUANTIZED: &str = "quantized";
+
+/// How a run runs.
+#[derive(Clone, Default)]
+pub struct TrainOptions {
+    /// Where it computes.
+    pub device: Device,
+    /// What it shows.
+    pub progress: Progress,
+    /// How it is stopped.
+    pub interrupt: Interrupt,
+}
+
+/// The metric of the task before and after quantization.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricSummary {
+    /// Its name.
+    pub name: String,
+    /// Of the float model.
+    pub float: f64,
+    /// Of the quantized model straight after calibration; absent where nothing is quantized.
+    pub calibrated: Option<f64>,
+    /// Of the quantized model after fine-tuning; absent where nothing is quantized.
+    pub quantized: Option<f64>,
+}
+
+/// Seconds that the stages took, validation included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Seconds {
+    /// The float stage.
+    pub float: f64,
+    /// The quantization-aware stage.
+    pub quantized: f64,
+}
+
+/// The metric on every evaluation split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SplitSummary {
+    /// Of the float model.
+    pub float: Vec<SplitScore>,
+    /// Straight after calibration.
+    pub calibrated: Vec<SplitScore>,
+    /// After fine-tuning.
+    pub quantized: Vec<SplitScore>,
+}
+
+/// What a run found: `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The task.
+    pub task: String,
+    /// The metric on the first evaluation split.
+    pub metric: MetricSummary,
+    /// The seed.
+    pub seed: u64,
+    /// How long training took.
+    pub seconds: Seconds,
+    /// Quantized tensors.
+    pub layers: usize,
+    /// The model's parameters.
+    pub parameters: usize,
+    /// Training examples.
+    pub train_examples: usize,
+    /// Epochs that each stage was set to.
+    pub epochs: Epochs,
+    /// The metric on all evaluation splits.
+    pub splits: SplitSummary,
+    /// Errors of the quantized tensors, before and after fine-tuning; in `layers.csv`.
+    #[serde(skip)]
+    pub layer_errors: Vec<LayerError>,
+}
+
+/// Epochs that each stage was set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Epochs {
+    /// The float stage.
+    pub float: usize,
+    /// The quantization-aware stage.
+    pub quantized: usize,
+}
+
+/// Runs a whole run in its folder, or what is left of it.
+///
+/// # Errors
+///
+/// Every way in which data, checkpoints, plan, calibration and training can fail. Whatever was
+/// finished before stays in the folder.
+pub fn train<T: Task>(
+    task: &T,
+    config: &Config,
+    run: &RunFolder,
+    options: &TrainOptions,
+) -> Result<Summary, TrainError> {
+    let device = &options.device;
+    let batch_size = config.train.evaluation_batch_size;
+    let stage = |name, config: StageConfig, seed| Stage {
+        name,
+        task,
+        config,
+        seed,
+        evaluation_batch_size: batch_size,
+        run,
+        device,
+        progress: options.progress,
+        interrupt: &options.interrupt,
+    };
+    let checkpoint = |stage| match options.interrupt.requested() {
+        true => Err(TrainError::Interrupted { stage }),
+        false => Ok(()),
+    };
+    check_data(task)?;
+
+    let network = initial_network(task, config, device)?;
+    // The plan is checked before the first step of training, not after the last.
+    let plan = config.quant.plan(&quant::sites(&network))?;
+
+    let network = match &config.train.float_checkpoint {
+        Some(folder) => load(network, &RunFolder::open(folder)?, "float.bpk")?,
+        None if run.has("float.bpk") => load(network, run, "float.bpk")?,
+        None => {
+            let network =
+                stage(FLOAT, config.train.float_stage(), config.train.seed).train(network, None)?;
+            save(&network, run, "float.bpk")?;
+            network
+        }
+    };
+    let float = evaluate(task, &network, batch_size, device);
+    show(options.progress, FLOAT, &float);
+    checkpoint(FLOAT)?;
+
+    let mut summary = Summary {
+        task: task.name().to_string(),
+        metric: MetricSummary {
+            name: task.metric().name.to_string(),
+            float: float[0].value,
+            calibrated: None,
+            quantized: None,
+        },
+        seed: config.train.seed,
+        seconds: Seconds { float: stage_seconds(run, FLOAT), quantized: 0.0 },
+        layers: plan.entries.len(),
+        parameters: network.num_params(),
+        train_examples: task.train_source().len(),
+        epochs: Epochs {
+            float: config.train.float_stage().epochs,
+            quantized: config.train.quantized_stage().epochs,
+        },
+        splits: SplitSummary { float, calibrated: Vec::new(), quantized: Vec::new() },
+        layer_errors: Vec::new(),
+    };
+    if !plan.entries.is_empty() {
+        let calibrated_plan = match run.has("plan.json") {
+            true => run.read_json("plan.json")?,
+            false => {
+                let plan = calibrate(task, config, &network, &plan, device)?;
+                run.write_json("plan.json", &plan)?;
+                plan
+            }
+        };
+        let mut model = quant::attach(network, &calibrated_plan)?;
+        let (calibrated, errors) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device);
+        show(options.progress, CALIBRATED, &calibrated);
+        checkpoint(CALIBRATED)?;
+        summary.layer_errors.extend(errors);
+
+        // Another seed than the float stage's, so that the two do not see the same order.
+        model.model = stage(QUANTIZED, config.train.quantized_stage(), !config.train.seed)
+            .train(model.model, Some(&model.quantizers))?;
+        let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
+        show(options.progress, QUANTIZED, &quantized);
+        summary.layer_errors.extend(errors);
+
+        save(&model.model, run, "model.bpk")?;
+        run.write_with("layers.csv", |path| {
+            write_csv(&summary.layer_errors, std::fs::File::create(path)?)
+        })?;
+        run.write_with("model.safetensors", |path| deploy::save_weights(&model.model, path))?;
+        run.write_with("codes.safetensors", |path| {
+            deploy::save_codes(&model.model, &calibrated_plan, path)
+        })?;
+        summary.metric.calibrated = Some(calibrated[0].value);
+        summary.metric.quantized = Some(quantized[0].value);
+        summary.seconds.quantized = stage_seconds(run, QUANTIZED);
+        summary.splits.calibrated = calibrated;
+        summary.splits.quantized = quantized;
+    }
+    run.write_json("summary.json", &summary)?;
+    Ok(summary)
+}
+
+/// What [`evaluate_run`] and [`evaluate_config`] found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// The task.
+    pub task: String,
+    /// The metric's name.
+    pub metric: String,
+    /// Which model: `float`, `calibrated` or `quantized`.
+    pub model: &'static str,
+    /// The metric on every evaluation split.
+    pub splits: Vec<SplitScore>,
+    /// Errors of the quantized tensors on the first split; empty for a float model.
+    pub layers: Vec<LayerError>,
+}
+
+/// Evaluates the model that a run left in its folder: the quantized one, or the float one where
+/// nothing was quantized.
+///
+/// # Errors
+///
+/// If the folder lacks the model, or it does not fit the configuration.
+pub fn evaluate_run<T: Task>(
+    task: &T,
+    config: &Config,
+    run: &RunFolder,
+    device: &Device,
+) -> Result<Evaluation, TrainError> {
+    check_data(task)?;
+    let network = initial_network(task, config, device)?;
+    if !run.has("plan.json") {
+        let network = load(network, run, "float.bpk")?;
+        let splits = evaluate(task, &network, config.train.evaluation_batch_size, device);
+        return Ok(evaluation(task, FLOAT, splits, Vec::new()));
+    }
+    let plan: CalibratedPlan = run.read_json("plan.json")?;
+    let mut model = quant::attach(network, &plan)?;
+    model.model = load(model.model, run, "model.bpk")?;
+    let batch_size = config.train.evaluation_batch_size;
+    let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
+    Ok(evaluation(task, QUANTIZED, splits, layers))
+}
+
+/// Evaluates the model that a configuration starts from, in float and calibrated, without training.
+///
+/// # Errors
+///
+/// Those of reading the checkpoint, resolving the plan and calibrating.
+pub fn evaluate_config<T: Task>(
+    task: &T,
+    config: &Config,
+    device: &Device,
+) -> Result<Vec<Evaluation>, TrainError> {
+    check_data(task)?;
+    let mut network = initial_network(task, config, device)?;
+    if let Some(folder) = &config.train.float_checkpoint {
+        network = load(network, &RunFolder::open(folder)?, "float.bpk")?;
+    }
+    let plan = config.quant.plan(&quant::sites(&network))?;
+    let batch_size = config.train.evaluation_batch_size;
+    let splits = evaluate(task, &network, batch_size, device);
+    let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
+    if !plan.entries.is_empty() {
+        let plan = calibrate(task, config, &network, &plan, device)?;
+        let model = quant::attach(network, &plan)?;
+        let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device);
+        found.push(evaluation(task, CALIBRATED, splits, layers));
+    }
+    Ok(found)
+}
+
+fn evaluation<T: Task>(
+    task: &T,
+    model: &'static str,
+    splits: Vec<SplitScore>,
+    layers: Vec<LayerError>,
+) -> Evaluation {
+    let (task, metric) = (task.name().to_string(), task.metric().name.to_string());
+    Evaluation { task, metric, model, splits, layers }
+}
+
+/// The model that a run starts from: the same for the same seed.
+///
+/// # Errors
+///
+/// If the task's published checkpoint cannot be loaded.
+pub fn initial_network<T: Task>(
+    task: &T,
+    config: &Config,
+    device: &Device,
+) -> Result<T::Network, TaskError> {
+    device.seed(config.train.seed);
+    let network = task.network(device)?;
+    // Burn draws a parameter when it is first used. Using all of them now, in order, keeps what
+    // runs later from changing the draw; clones share what was drawn.
+    let _ = network.valid();
+    Ok(network)
+}
+
+fn check_data<T: Task>(task: &T) -> Result<(), TrainError> {
+    if task.train_source().is_empty() {
+        return Err(TrainError::NoData { split: "training", purpose: "train on" });
+    }
+    if task.evaluation_splits().iter().any(|split| split.source.is_empty()) {
+        return Err(TrainError::NoData { split: "validation", purpose: "measure" });
+    }
+    Ok(())
+}
+
+fn calibrate<T: Task>(
+    task: &T,
+    config: &Config,
+    network: &T::Network,
+    plan: &quant::Plan,
+    device: &Device,
+) -> Result<CalibratedPlan, TrainError> {
+    let source = task.train_source();
+    let batch_size = config.train.quantized_stage().batch_size;
+    quant::calibrate(network, plan, |observed| {
+        // Batches from all over the sizes, not only the shortest examples.
+        let all = source.len().div_ceil(batch_size);
+        let step = all.div_ceil(config.train.calibration_batches).max(1);
+        let mut chosen = batches(source.as_ref(), batch_size, device).step_by(step);
+        task.evaluate(observed, &mut chosen);
+        Ok(())
+    })
+}
+
+fn save<M: Module>(network: &M, run: &RunFolder, name: &str) -> Result<(), TrainError> {
+    run.write_with(name, |path| {
+        network.clone().into_record().save(path).map_err(|e| std::io::Error::other(e.to_string()))
+    })
+}
+
+fn load<M: Module>(network: M, run: &RunFolder, name: &str) -> Result<M, TrainError> {
+    let path = run.file(name);
+    let loaded = ModuleRecord::load(&path).and_then(|record| network.try_load_record(record));
+    loaded.map_err(|error| TrainError::File { action: "read", path, reason: error.to_string() })
+}
+
+fn show(progress: Progress, stage: &str, scores: &[SplitScore]) {
+    for score in scores {
+        progress.line(&format!(
+            "{stage}: {} {:.4} ({} examples)",
+            score.split, score.value, score.examples
+        ));
+    }
+}

@@ -1,0 +1,183 @@
+//! The folder of a run.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::TrainError;
+
+/// The folder that holds everything a run reads and writes.
+///
+/// | file | content |
+/// |---|---|
+/// | `config.toml` | the configuration, with all overrides applied |
+/// | `metrics.jsonl` | training loss of every step, loss and metric of every epoch |
+/// | `checkpoints/` | model, optimizer and schedule after the latest epochs |
+/// | `float.bpk` | the float model |
+/// | `plan.json` | the coding and the ranges of every quantized tensor |
+/// | `layers.csv` | clipping and rounding error of every quantized tensor, before and after fine-tuning |
+/// | `layers-by-epoch.csv` | the same after every epoch of fine-tuning |
+/// | `model.bpk` | the quantized model: float weights and scales |
+/// | `model.safetensors` | the quantized model: weights on the grid |
+/// | `codes.safetensors` | the quantized weights as packed code words |
+/// | `summary.json` | metric, seconds, seed |
+///
+/// Files are written under another name and renamed, so that a killed run leaves no half file.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder and writes its configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the folder exists and is not empty, or cannot be written.
+    pub fn create(path: &Path, config: &str) -> Result<Self, TrainError> {
+        let taken = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if taken || path.is_file() {
+            return Err(TrainError::RunFolder {
+                path: path.to_path_buf(),
+                reason:
+                    "is in the way: the run needs a new or an empty folder; choose another with \
+                         --out, or continue a run with --resume"
+                        .into(),
+            });
+        }
+        let folder = Self { path: path.to_path_buf() };
+        folder.create_dir(path)?;
+        folder.write("config.toml", config.as_bytes())?;
+        Ok(folder)
+    }
+
+    /// Makes the first free one of `NAME-001`, `NAME-002`, ... under `parent`.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be written.
+    pub fn create_numbered(parent: &Path, name: &str, config: &str) -> Result<Self, TrainError> {
+        let free = (1..)
+            .map(|n| parent.join(format!("{name}-{n:03}")))
+            .find(|path| !path.exists())
+            .expect("some number is free");
+        Self::create(&free, config)
+    }
+
+    /// Opens the folder of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// If it is no such folder.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let config = path.join("config.toml");
+        if !config.is_file() {
+            let reason = match path.exists() {
+                true => "is no run folder: it holds no config.toml",
+                false => "there is no such run folder",
+            };
+            return Err(TrainError::RunFolder { path: path.to_path_buf(), reason: reason.into() });
+        }
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Whether it holds a file.
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).is_file()
+    }
+
+    /// The folder of a stage's checkpoints, made where it is missing.
+    pub(super) fn checkpoints(&self, stage: &str) -> Result<PathBuf, TrainError> {
+        let path = self.path.join("checkpoints").join(stage);
+        self.create_dir(&path)?;
+        Ok(path)
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), TrainError> {
+        self.write_with(name, |path| {
+            let mut file = fs::File::create(path)?;
+            file.write_all(content)?;
+            file.sync_all()
+        })
+    }
+
+    /// The same for content that is written by `write` to the path that it is given.
+    ///
+    /// # Errors
+    ///
+    /// If `write` fails.
+    pub fn write_with(
+        &self,
+        name: &str,
+        write: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), TrainError> {
+        let path = self.file(name);
+        write_atomically(&path, write).map_err(|error| TrainError::File {
+            action: "write",
+            path,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
+        let mut text = serde_json::to_string_pretty(value).expect("a value of plain data is JSON");
+        text.push('\n');
+        self.write(name, text.as_bytes())
+    }
+
+    /// Reads a value from JSON.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing or damaged.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, TrainError> {
+        let path = self.file(name);
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+            .map_err(|reason| TrainError::File { action: "read", path, reason })
+    }
+
+    fn create_dir(&self, path: &Path) -> Result<(), TrainError> {
+        fs::create_dir_all(path).map_err(|error| TrainError::File {
+            action: "create the folder",
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// Lets `write` write to another name in the same folder, then renames.
+pub(super) fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.part"));
+    write(&temporary).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        // The error at hand says more than one of the clean-up would.
+        let _ = fs::remove_file(&temporary);
+    })
+}
