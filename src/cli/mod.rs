@@ -1,0 +1,130 @@
+//! The command line: one file a command; prints, never computes.
+
+mod coding;
+mod datasets;
+mod device;
+mod evaluate;
+mod failure;
+mod plan;
+mod train;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::data::catalog::Locations;
+use failure::Failure;
+
+/// Quantization-aware training with adaptively superimposed powers of two (AUSN).
+///
+/// Start with `ausn train configs/bert_ausn4.toml`: it needs no download and takes a few minutes.
+#[derive(Parser)]
+#[command(
+    name = "ausn",
+    version,
+    after_help = "\
+Exit codes: 0 done, 1 something failed, 2 something you wrote was refused, 130 stopped by Ctrl-C.
+Environment: AUSN_DATA_DIR (data sets), AUSN_PRETRAINED_DIR (pretrained folders), AUSN_CACHE_DIR
+(downloads), AUSN_OFFLINE=1 (never download), AUSN_LOG (log filter, such as `debug`)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// Options of every command.
+#[derive(Args)]
+struct Global {
+    /// Print the result as JSON on the standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Folder that holds the data sets [default: $AUSN_DATA_DIR, then the cache].
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train: float stage, calibration, quantization-aware stage; leaves a run folder.
+    Train(train::TrainArgs),
+    /// Evaluate a finished run, or the model that a configuration starts from.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Show which coding each layer of a configuration's model gets.
+    Plan(plan::PlanArgs),
+    /// List, download and check data sets.
+    #[command(subcommand)]
+    Datasets(datasets::DatasetsCommand),
+    /// List the devices that this build can compute on.
+    Devices,
+    /// Show the levels of a coding, and how it encodes given numbers.
+    Coding(coding::CodingArgs),
+}
+
+/// Which configuration, and what to change in it.
+#[derive(Args)]
+struct Overrides {
+    /// Override a value of the configuration, such as `train.batch-size=64`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Override `train.seed`.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl Overrides {
+    fn load(&self, path: &std::path::Path) -> Result<Config, Failure> {
+        let mut set = self.set.clone();
+        set.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        Ok(Config::load(path, &set)?)
+    }
+}
+
+impl Global {
+    fn locations(&self) -> Locations {
+        Locations::from_env(self.data_dir.clone())
+    }
+
+    /// Prints a result: as JSON, or as `text` writes it.
+    fn print(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = match self.json {
+            true => serde_json::to_string_pretty(json).expect("results are plain data"),
+            false => text(),
+        };
+        match writeln!(io::stdout(), "{}", text.trim_end()) {
+            // The reader has seen enough (`| head`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => {
+                other.map_err(|error| Failure::failed(format!("cannot write the result: {error}")))
+            }
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let filter = EnvFilter::try_from_env("AUSN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let Cli { command, global } = Cli::parse();
+    let result = match command {
+        Command::Train(args) => train::run(args, &global),
+        Command::Evaluate(args) => evaluate::run(args, &global),
+        Command::Plan(args) => plan::run(args, &global),
+        Command::Datasets(command) => datasets::run(command, &global),
+        Command::Devices => device::run(&global),
+        Command::Coding(args) => coding::run(args, &global),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

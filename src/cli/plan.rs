@@ -1,0 +1,133 @@
+//! `ausn plan`
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::device::DeviceArgs;
+use super::{Failure, Global, Overrides};
+use crate::config::Config;
+use crate::quant::{GranularitySpec, PlanEntry, RangeRule, Site, SiteKind, sites};
+use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::train::{TrainError, initial_network};
+
+/// Show the plan of a configuration.
+#[derive(Args)]
+pub(super) struct PlanArgs {
+    /// The configuration, a TOML file.
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// A tensor and what it becomes.
+#[derive(Serialize)]
+struct Row {
+    layer: String,
+    tensor: String,
+    shape: Option<Vec<usize>>,
+    coding: &'static str,
+    bits: Option<u32>,
+    exponent_bits: Option<u32>,
+    superposition_bits: Option<u32>,
+    underflow: Option<String>,
+    granularity: Option<String>,
+    range: Option<String>,
+}
+
+struct Plan<'a> {
+    config: &'a Config,
+    device: &'a Device,
+}
+
+impl TaskVisitor for Plan<'_> {
+    type Output = Result<Vec<Row>, TrainError>;
+
+    fn visit<T: Task>(self, task: T) -> Self::Output {
+        let sites = sites(&initial_network(&task, self.config, self.device)?);
+        let plan = self.config.quant.plan(&sites)?;
+        let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
+        Ok(sites.iter().map(|site| row(site, entry(site))).collect())
+    }
+}
+
+pub(super) fn run(args: PlanArgs, global: &Global) -> Result<(), Failure> {
+    let device = args.device.device()?;
+    let config = args.overrides.load(&args.config)?;
+    let visitor = Plan { config: &config, device: &device };
+    let rows = with_task(&config, &global.locations(), visitor)??;
+    global.print(&rows, || table(&rows))
+}
+
+fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
+    let (shape, non_negative) = match &site.kind {
+        SiteKind::Weight { shape, .. } => (Some(shape.clone()), false),
+        SiteKind::Activation { non_negative } => (None, *non_negative),
+    };
+    let spec = entry.map(|entry| entry.spec);
+    let split = spec.and_then(|spec| spec.coding.split);
+    Row {
+        layer: site.layer.clone(),
+        tensor: site.tensor.clone(),
+        shape,
+        coding: if spec.is_some() { "ausn" } else { "float" },
+        // A given split loses the sign bit where there is nothing to sign.
+        bits: spec.map(|s| s.coding.bits - u32::from(non_negative && s.coding.split.is_some())),
+        exponent_bits: split.map(|(e, _)| e),
+        superposition_bits: split.map(|(_, s)| s),
+        underflow: spec.map(|spec| spec.coding.underflow.to_string()),
+        granularity: spec.map(|spec| match (spec.granularity, &site.kind) {
+            (GranularitySpec::PerChannel, SiteKind::Weight { .. }) => "channel".into(),
+            (GranularitySpec::PerGroup(size), SiteKind::Weight { .. }) => {
+                format!("group of {size}")
+            }
+            _ => "tensor".into(),
+        }),
+        range: spec.map(|spec| match spec.range {
+            RangeRule::Max => "max".into(),
+            RangeRule::Mse => "mse".into(),
+            RangeRule::Percentile(p) => format!("percentile {p}"),
+            RangeRule::EmaMax(decay) => format!("ema-max {decay}"),
+            RangeRule::Fixed(r) => format!("fixed {r}"),
+        }),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["layer", "tensor", "shape", "coding", "bits", "E", "S", "scale per", "range"]);
+    for row in rows {
+        let number = |n: Option<u32>| match (row.bits, n) {
+            (None, _) => String::new(),
+            (_, Some(n)) => n.to_string(),
+            (_, None) => "*".into(),
+        };
+        let shape = row.shape.as_deref().unwrap_or_default();
+        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+        table.add_row([
+            row.layer.clone(),
+            row.tensor.clone(),
+            shape.join(" x "),
+            row.coding.to_string(),
+            number(row.bits),
+            number(row.exponent_bits),
+            number(row.superposition_bits),
+            row.granularity.clone().unwrap_or_default(),
+            row.range.clone().unwrap_or_default(),
+        ]);
+    }
+    let quantized = rows.iter().filter(|row| row.bits.is_some()).count();
+    format!(
+        "{table}\n{quantized} of {} tensors are quantized; * is chosen from data in calibration, by \
+         least squared error",
+        rows.len()
+    )
+}
