@@ -1,0 +1,149 @@
+//! Runs that are stopped on the way and go on later.
+
+use std::fs::File;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use crate::support::{BERT, BINARY, LSTM, RESNET, Said, Workspace};
+
+/// No run in this file takes as long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Epochs of hundreds of steps, long enough to be stopped in their middle.
+const STEPS: [&str; 4] = [
+    "train.epochs=2",
+    "train.batch-size=4",
+    "train.evaluation-batch-size=64",
+    "task.listops.train-examples=1500",
+];
+
+/// Training in the background. Killed with the test that started it.
+struct Training<'a> {
+    workspace: &'a Workspace,
+    run: &'a str,
+    child: Child,
+}
+
+impl<'a> Training<'a> {
+    /// Trains on in a run folder that `Workspace::train` could have made.
+    fn start(workspace: &'a Workspace, run: &'a str) -> Self {
+        let sets = STEPS.iter().flat_map(|set| ["--set", set]);
+        let child = workspace
+            .process(BINARY)
+            .args(["train", "config.toml", "--quiet", "--out", run])
+            .args(sets)
+            .stderr(File::create(workspace.path("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { workspace, run, child }
+    }
+
+    /// Waits until some steps of an epoch are done.
+    fn wait_for(&mut self, stage: &str, epoch: u64) {
+        self.poll(|training| {
+            let steps = training.workspace.metrics(training.run);
+            let reached = |e: &&serde_json::Value| {
+                e["stage"] == stage && e["epoch"] == epoch && e["step"].is_u64()
+            };
+            (steps.iter().filter(reached).count() >= 3).then_some(())
+        });
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success(), "the run ended before it could be stopped");
+    }
+
+    fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.poll(|training| training.child.try_wait().unwrap());
+        let message = self.workspace.read("stderr");
+        assert!(!message.contains("panicked"), "{message}");
+        (status, message)
+    }
+
+    fn poll<T>(&mut self, mut ready: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = ready(self) {
+                return found;
+            }
+            assert!(Instant::now() < end, "{}", self.workspace.read("stderr"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Trains once in one go, and once for each stage with `signal` in the middle of its second epoch
+/// and a resumption after that.
+fn stop_and_resume(config: &str, signal: &str, stopped: impl Fn(ExitStatus, &str, &str)) {
+    let workspace = Workspace::new();
+    workspace.train(config, "whole", &STEPS).success();
+    for stage in ["float", "quantized"] {
+        let mut training = Training::start(&workspace, stage);
+        training.wait_for(stage, 2);
+        training.signal(signal);
+        let (status, message) = training.wait();
+        stopped(status, stage, &message);
+        assert_eq!(workspace.history(stage, stage).len(), 1, "not stopped within its second epoch");
+        assert!(!workspace.path(stage).join("summary.json").exists());
+
+        workspace.resume(stage).success();
+        let (whole, resumed) = (workspace.result("whole"), workspace.result(stage));
+        assert_eq!(whole.0, resumed.0, "{stage}: the metric");
+        assert!(whole.1 == resumed.1, "{stage}: the weights are others");
+        for stage_of_log in ["float", "quantized"] {
+            assert_eq!(
+                workspace.history("whole", stage_of_log),
+                workspace.history(stage, stage_of_log),
+                "{stage}: the log of {stage_of_log}"
+            );
+        }
+        assert_eq!(workspace.temporary_files(stage), [""; 0], "{stage}");
+        let left = workspace.files(stage);
+        for file in ["layers.csv", "layers-by-epoch.csv", "plan.json", "codes.safetensors"] {
+            let whole = workspace.bytes(&format!("whole/{file}"));
+            assert!(left[file] == whole, "{stage}: {file} is another");
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_with_batch_normalization_resumes_to_the_same_result() {
+    stop_and_resume(RESNET, "-KILL", |status, _, _| assert_eq!(status.code(), None));
+}
+
+#[test]
+fn a_killed_run_with_dropout_resumes_to_the_same_result() {
+    stop_and_resume(BERT, "-KILL", |status, _, _| assert_eq!(status.code(), None));
+}
+
+#[test]
+fn ctrl_c_stops_a_run_and_tells_how_to_resume_it() {
+    stop_and_resume(LSTM, "-INT", |status, stage, message| {
+        assert_eq!(status.code(), Some(130), "{message}");
+        let expected = format!("stopped in the {stage} stage");
+        assert!(message.contains(&expected), "{expected} is not in: {message}");
+        let hint = format!("ausn train --resume {stage}");
+        assert!(message.contains(&hint), "{hint} is not in: {message}");
+    });
+}
+
+#[test]
+fn a_finished_run_resumes_to_itself() {
+    let workspace = Workspace::new();
+    workspace.train(LSTM, "run", &[]).success();
+    let before = workspace.files("run");
+    workspace.resume("run").success().prints(["quantized"]);
+    let after = workspace.files("run");
+    for (file, content) in &before {
+        assert!(after[file] == *content, "{file} has changed");
+    }
+    assert_eq!(before.len(), after.len());
+}

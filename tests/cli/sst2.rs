@@ -1,0 +1,350 @@
+//! Training on SST-2 from a pretrained folder: a tiny one, made here, and 40 sentences.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use predicates::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+use crate::support::{Said, Workspace};
+
+const CONFIG: &str = r#"[task]
+name = "sst2"
+
+[task.sst2]
+max-length = 12
+
+[model]
+arch = "bert"
+pretrained = "pretrained/tiny"
+
+[quant]
+weight     = { coding = "ausn", bits = 4, granularity = "per-channel" }
+activation = { coding = "ausn", bits = 8, range = "mse" }
+
+[train]
+epochs = 1
+batch-size = 8
+"#;
+
+const HIDDEN: usize = 16;
+const INNER: usize = 32;
+const POSITIONS: usize = 16;
+const WORDS: [&str; 12] =
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "good", "bad", "film", "plot", "##s", "and"];
+
+/// A weight under its published name.
+const QUERY: &str = "encoder.layer.0.attention.self.query.weight";
+
+/// Tensors of a file by name: shape and values.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The tensors of a published BERT with one layer, under their published names.
+fn tensors() -> Tensors {
+    let (h, i) = (HIDDEN, INNER);
+    let mut shapes = vec![
+        ("embeddings.word_embeddings.weight".to_string(), vec![WORDS.len(), h]),
+        ("embeddings.position_embeddings.weight".to_string(), vec![POSITIONS, h]),
+        ("embeddings.token_type_embeddings.weight".to_string(), vec![2, h]),
+    ];
+    let layer = "encoder.layer.0";
+    let linear = [
+        (format!("{layer}.attention.self.query"), h, h),
+        (format!("{layer}.attention.self.key"), h, h),
+        (format!("{layer}.attention.self.value"), h, h),
+        (format!("{layer}.attention.output.dense"), h, h),
+        (format!("{layer}.intermediate.dense"), i, h),
+        (format!("{layer}.output.dense"), h, i),
+        ("pooler.dense".to_string(), h, h),
+    ];
+    for (name, to, from) in linear {
+        shapes.push((format!("{name}.weight"), vec![to, from]));
+        shapes.push((format!("{name}.bias"), vec![to]));
+    }
+    let norms = [
+        "embeddings.LayerNorm".to_string(),
+        format!("{layer}.attention.output.LayerNorm"),
+        format!("{layer}.output.LayerNorm"),
+    ];
+    for norm in norms {
+        shapes.push((format!("{norm}.weight"), vec![h]));
+        shapes.push((format!("{norm}.bias"), vec![h]));
+    }
+    let values = |count: usize| (0..count).map(|i| (i as f32 * 0.7).sin() * 0.3).collect();
+    let filled = |shape: Vec<usize>| (shape.clone(), values(shape.iter().product()));
+    shapes.into_iter().map(|(name, shape)| (name, filled(shape))).collect()
+}
+
+fn safetensors(tensors: &Tensors) -> Vec<u8> {
+    let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, (shape, values))| {
+            (name.as_str(), shape.as_slice(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, data)| {
+        (*name, TensorView::new(Dtype::F32, shape.to_vec(), data).expect("shape and data agree"))
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn bert_config() -> Value {
+    json!({
+        "model_type": "bert", "hidden_act": "gelu", "hidden_size": HIDDEN,
+        "intermediate_size": INNER, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "vocab_size": WORDS.len(),
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-12, "initializer_range": 0.02,
+    })
+}
+
+fn tokenizer() -> Value {
+    let id = |word: &str| WORDS.iter().position(|known| *known == word).unwrap();
+    let special = |word: &str| {
+        json!({"id": id(word), "content": word, "special": true, "single_word": false,
+               "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let frame = |word: &str| json!({"SpecialToken": {"id": word, "type_id": 0}});
+    let token = |word: &str| json!({"id": word, "ids": [id(word)], "tokens": [word]});
+    let vocabulary: BTreeMap<&str, usize> =
+        WORDS.iter().enumerate().map(|(id, word)| (*word, id)).collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": WORDS[..4].iter().map(|word| special(word)).collect::<Vec<_>>(),
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [frame("[CLS]"), {"Sequence": {"id": "A", "type_id": 0}}, frame("[SEP]")],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"[CLS]": token("[CLS]"), "[SEP]": token("[SEP]")},
+        },
+        "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": vocabulary},
+    })
+}
+
+/// `count` different sentences, every second one positive.
+fn sentences(count: usize) -> String {
+    let mut text = String::from("sentence\tlabel\n");
+    for i in 0..count {
+        let (word, noun) = (["bad", "good"][i % 2], ["film", "plots", "plot"][i % 3]);
+        text.push_str(&format!(
+            "{i} {} the {word} {noun} \t{}\n",
+            "a film and ".repeat(i % 4),
+            i % 2
+        ));
+    }
+    text
+}
+
+/// A workspace with the pretrained folder and the data, all of it in order.
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.write("pretrained/tiny/config.json", bert_config().to_string());
+    workspace.write("pretrained/tiny/tokenizer.json", tokenizer().to_string());
+    workspace.write("pretrained/tiny/model.safetensors", safetensors(&tensors()));
+    workspace.write("data/sst2/train.tsv", sentences(40));
+    workspace.write("data/sst2/dev.tsv", sentences(12));
+    workspace
+}
+
+fn train(workspace: &Workspace, sets: &[&str]) -> assert_cmd::assert::Assert {
+    let data = ["--data-dir", "data"];
+    workspace.write("config.toml", CONFIG);
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let args = ["train", "config.toml", "--out", "run", "--quiet"];
+    workspace.ausn(args.into_iter().chain(data).chain(sets))
+}
+
+fn gzipped(content: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(content.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_pretrained_model_is_trained_and_quantized_on_sentences() {
+    let workspace = workspace();
+    // Edited data are used, with a warning: figures on them compare with nobody's.
+    train(&workspace, &[])
+        .success()
+        .says(["train.tsv is not the published file"])
+        .stderr(predicate::str::contains("\u{1b}").not());
+    let summary = workspace.json("run/summary.json");
+    assert_eq!((&summary["task"], &summary["train_examples"]), (&"sst2".into(), &40.into()));
+    let splits = &summary["splits"]["quantized"];
+    assert_eq!((&splits[0]["split"], &splits[0]["examples"]), (&"dev".into(), &12.into()));
+
+    let evaluate = ["evaluate", "run", "--json", "--data-dir", "data"];
+    let found = workspace.ausn(evaluate).success().json();
+    assert_eq!(found[0]["splits"][0]["value"], summary["metric"]["quantized"]);
+}
+
+#[test]
+fn published_weights_arrive_in_the_model() {
+    let workspace = workspace();
+    let none = ["quant.weight={ coding = 'ausn', bits = 16 }", "train.epochs=0"];
+    train(&workspace, &none).success();
+    let found = workspace.tensors("run/model.safetensors");
+    let published = tensors();
+    let (shape, values) = &published["encoder.layer.0.intermediate.dense.weight"];
+    let ours = &found["encoder.layers.0.intermediate.layer.weight"];
+    // PyTorch stores `[output, input]`, Burn `[input, output]`.
+    for (i, &value) in values.iter().enumerate() {
+        let (to, from) = (i / shape[1], i % shape[1]);
+        let here = ours[from * shape[0] + to];
+        assert!((here - value).abs() < 1e-3, "[{to}, {from}]: {value} became {here}");
+    }
+    let bias = &published["pooler.dense.bias"].1;
+    assert_eq!(&found["encoder.pooler.layer.bias"], bias);
+}
+
+#[test]
+fn whole_sentences_can_be_held_out() {
+    let workspace = workspace();
+    train(&workspace, &["task.sst2.held-out=3"]).success();
+    let summary = workspace.json("run/summary.json");
+    let splits = summary["splits"]["quantized"].as_array().unwrap();
+    assert_eq!(splits[1]["split"], "held-out");
+    let held_out = splits[1]["examples"].as_u64().unwrap();
+    assert!(held_out >= 3);
+    assert_eq!(summary["train_examples"].as_u64().unwrap() + held_out, 40);
+}
+
+#[test]
+fn a_weights_file_that_does_not_fit_is_refused_with_the_tensor() {
+    let workspace = workspace();
+    let file = "pretrained/tiny/model.safetensors";
+    let whole = safetensors(&tensors());
+    let changed = |change: fn(&mut Tensors)| {
+        let mut tensors = tensors();
+        change(&mut tensors);
+        safetensors(&tensors)
+    };
+    let lacking = changed(|t| drop(t.remove(QUERY).unwrap()));
+    let extra = changed(|t| {
+        t.insert("encoder.layer.1.output.dense.bias".into(), (vec![HIDDEN], vec![0.0; HIDDEN]));
+    });
+    let narrow = changed(|t| {
+        let (shape, values) = t.get_mut(QUERY).unwrap();
+        shape[0] -= 1;
+        values.truncate(shape[0] * shape[1]);
+    });
+    let query_here = "layers.0.attention.query.weight";
+    for (content, expected) in [
+        (&whole[..whole.len() / 2], &["is not a complete safetensors file"][..]),
+        (&whole[..5], &["is not a complete safetensors file"]),
+        (b"<html>404</html>", &["is not a complete safetensors file"]),
+        (&lacking, &[query_here, "is missing from the file"]),
+        (&extra, &["layers.1.output", "has no place in the model"]),
+        (&narrow, &[query_here]),
+    ] {
+        workspace.write(file, content);
+        train(&workspace, &[]).code(1).says([file]).says(expected).stdout("");
+        assert!(!workspace.path("run").exists(), "{expected:?}: something was left behind");
+    }
+    workspace.remove(file);
+    train(&workspace, &[]).code(1).says([file, "No such file"]);
+}
+
+#[test]
+fn a_pretrained_folder_that_is_missing_or_of_another_kind_is_refused() {
+    let workspace = workspace();
+    train(&workspace, &["model.pretrained=absent"]).code(1).says([
+        "no pretrained folder `absent`",
+        "data/pretrained/absent",
+        "AUSN_PRETRAINED_DIR",
+    ]);
+    let mut gpt = bert_config();
+    gpt["model_type"] = "gpt2".into();
+    let mut relu = bert_config();
+    relu["hidden_act"] = "relu".into();
+    let mut heads = bert_config();
+    heads["num_attention_heads"] = 3.into();
+    for (config, expected) in [
+        (gpt.to_string(), "model_type is `gpt2`; only `bert` is supported"),
+        (relu.to_string(), "hidden_act is `relu`"),
+        (heads.to_string(), "num_attention_heads 3 does not divide hidden_size 16"),
+        ("{".to_string(), "does not describe a model"),
+    ] {
+        workspace.write("pretrained/tiny/config.json", config);
+        train(&workspace, &[]).code(1).says(["pretrained/tiny/config.json", expected]);
+    }
+    workspace.write("pretrained/tiny/config.json", bert_config().to_string());
+    workspace.write("pretrained/tiny/tokenizer.json", "{}");
+    train(&workspace, &[]).code(1).says(["pretrained/tiny/tokenizer.json", "not a tokenizer.json"]);
+    train(&workspace, &["task.sst2.max-length=17"])
+        .code(2)
+        .says(["task.sst2.max-length is 17; the model has 16 positions"]);
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
+    let workspace = workspace();
+    let mut tokenizer = tokenizer();
+    tokenizer["model"]["vocab"]["good"] = 99.into();
+    workspace.write("pretrained/tiny/tokenizer.json", tokenizer.to_string());
+    train(&workspace, &[]).code(1).says(["pretrained/tiny/tokenizer.json", "12"]).stdout("");
+}
+
+#[test]
+fn damaged_data_are_refused_with_file_and_line() {
+    let packed = gzipped(&sentences(40));
+    let (train_file, dev) = ("data/sst2/train.tsv", "data/sst2/dev.tsv");
+    for (file, content, expected) in [
+        (
+            train_file,
+            &b"sentence\tlabel\nfine\t1\npoor\t2\n"[..],
+            "line 3: the label is `2`, expected `0` or `1`",
+        ),
+        (train_file, b"sentence\tlabel\n", "the file is empty"),
+        (train_file, b"", "the file is empty"),
+        (dev, b"sentence\tlabel\n", "the file is empty"),
+        (train_file, b"fine\t1\n", "line 1: the header is missing"),
+        (dev, b"sentence\tlabel\nfine\n", "line 2: found 1 columns, expected 2"),
+        (train_file, b"sentence\tlabel\nf\xffne\t1\n", "line 2: not UTF-8"),
+        (train_file, &packed[..packed.len() / 2], "gzip data is damaged or cut short"),
+    ] {
+        let workspace = workspace();
+        workspace.write(file, content);
+        train(&workspace, &[]).code(1).says([file, expected]).stdout("");
+        assert!(!workspace.path("run").exists(), "{expected}: something was left behind");
+    }
+
+    let workspace = workspace();
+    workspace.remove(train_file);
+    workspace.write("data/sst2/train.tsv.gz", &packed[..packed.len() / 2]);
+    train(&workspace, &[]).code(1).says(["data/sst2/train.tsv.gz", "gzip data is damaged"]);
+    workspace.write("data/sst2/train.tsv.gz", &packed);
+    train(&workspace, &["train.epochs=0"]).success();
+}
+
+#[test]
+fn data_that_are_not_there_are_named_with_where_they_were_looked_for() {
+    let workspace = workspace();
+    workspace.remove("data/sst2/dev.tsv");
+    train(&workspace, &[]).code(1).says(["sst2/dev.tsv", "Looked in", "offline", "data"]);
+    workspace.write("config.toml", CONFIG);
+    workspace
+        .ausn(["train", "config.toml", "--data-dir", "absent"])
+        .code(2)
+        .says(["data-dir = absent", "there is no such folder"]);
+}
+
+#[test]
+fn settings_that_the_data_cannot_meet_are_refused() {
+    let workspace = workspace();
+    for (set, expected) in [
+        ("task.sst2.max-length=2", "task.sst2.max-length must be at least 3"),
+        ("task.sst2.train-examples=0", "task.sst2.train-examples must be at least 1"),
+        ("task.sst2.held-out=1000", "held-out = 1000 is not possible"),
+    ] {
+        train(&workspace, &[set]).code(2).says([expected]);
+        assert!(!workspace.path("run").exists(), "{set}: something was left behind");
+    }
+}
