@@ -10,7 +10,9 @@ use super::{Failure, Global, Overrides};
 use crate::config::Config;
 use crate::evaluate::LayerTable;
 use crate::tasks::{Task, TaskVisitor, with_task};
-use crate::train::{Interrupt, Progress, RunFolder, Summary, TrainError, TrainOptions, train};
+use crate::train::{
+    Interrupt, Progress, RunFolder, Summary, TrainError, TrainOptions, prepare, train,
+};
 
 /// Train a model and quantize it.
 #[derive(Args)]
@@ -44,15 +46,18 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
     };
     let locations = global.locations();
     let interrupt = Interrupt::default();
-    handle_ctrl_c(&interrupt);
     let progress = if global.quiet { Progress::Quiet } else { Progress::detect() };
+    handle_ctrl_c(&interrupt, progress);
     let options = TrainOptions { device, progress, interrupt };
 
-    // The data are read before the folder is made, so that a typo leaves nothing behind.
     let visitor = Train { args: &args, config: &config, folder, options: &options };
     let (run, result) = with_task(&config, &locations, visitor)??;
     let summary = result.map_err(|error| {
-        let resumable = !matches!(error, TrainError::Plan(_));
+        // The other errors would come again.
+        let resumable = matches!(
+            error,
+            TrainError::Interrupted { .. } | TrainError::File { .. } | TrainError::Training { .. }
+        );
         let failure = Failure::from(error);
         match resumable {
             true => {
@@ -67,7 +72,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
     global.print(&json, || text(&summary, run.path()))
 }
 
-/// Makes the run folder once the task stands, then trains.
+/// Makes the run folder once all is checked, so that a typo leaves nothing behind; then trains.
 struct Train<'a> {
     args: &'a TrainArgs,
     config: &'a Config,
@@ -79,6 +84,7 @@ impl TaskVisitor for Train<'_> {
     type Output = Result<(RunFolder, Result<Summary, TrainError>), Failure>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
+        let start = prepare(&task, self.config, &self.options.device)?;
         let run = match self.folder {
             Some(run) => run,
             None => create_folder(self.args, &self.config.text)?,
@@ -86,7 +92,7 @@ impl TaskVisitor for Train<'_> {
         if self.options.progress != Progress::Quiet {
             eprintln!("run folder: {}", run.path().display());
         }
-        let result = train(&task, self.config, &run, self.options);
+        let result = train(&task, self.config, start, &run, self.options);
         Ok((run, result))
     }
 }
@@ -102,13 +108,15 @@ fn create_folder(args: &TrainArgs, config: &str) -> Result<RunFolder, Failure> {
     Ok(run?)
 }
 
-fn handle_ctrl_c(interrupt: &Interrupt) {
+fn handle_ctrl_c(interrupt: &Interrupt, progress: Progress) {
     let interrupt = interrupt.clone();
     let handler = move || {
         if interrupt.request() {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        if progress == Progress::Lines {
+            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("Ctrl-C will stop the run at once: {error}");

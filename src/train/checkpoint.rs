@@ -14,7 +14,6 @@ use burn::train::metric::store::EventStoreClient;
 
 use super::TrainError;
 use super::log::RunLog;
-use super::run_folder::write_atomically;
 
 /// What a checkpoint of an epoch is made of.
 pub(super) const PARTS: [&str; 3] = ["model", "optimizer", "schedule"];
@@ -41,13 +40,11 @@ fn part_path(folder: &Path, part: &str, epoch: usize) -> PathBuf {
 
 impl<R: Checkpoint> Checkpointer<R> for FileCheckpointer {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
+        // Burn writes records under another name and renames them.
         let path = self.path(epoch);
-        write_atomically(&path, |path| {
-            record
-                .save(path.to_path_buf())
-                .map_err(|error| std::io::Error::other(error.to_string()))
+        record.save(path.clone()).map_err(|error| {
+            CheckpointerError::Unknown(format!("cannot write {}: {error}", path.display()))
         })
-        .map_err(|error| CheckpointerError::Unknown(format!("{}: {error}", path.display())))
     }
 
     fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
@@ -74,8 +71,9 @@ impl CheckpointingStrategy for KeepLastAndBest {
     fn checkpointing(
         &mut self,
         epoch: usize,
-        _store: &EventStoreClient,
+        store: &EventStoreClient,
     ) -> Vec<CheckpointingAction> {
+        self.log.catch_up(epoch, store);
         let best = self.log.best_epoch();
         let old = (1..epoch.saturating_sub(1)).filter(|&e| Some(e) != best);
         let mut actions: Vec<_> = old.map(CheckpointingAction::Delete).collect();

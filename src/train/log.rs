@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use burn::train::Interrupter;
 use burn::train::logger::MetricLogger;
-use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::store::{Aggregate, EpochSummary, EventStoreClient, MetricsUpdate, Split};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +28,7 @@ pub(super) struct RunLog(Arc<Mutex<Inner>>);
 
 struct Inner {
     file: File,
+    path: PathBuf,
     stage: &'static str,
     metric: MetricInfo,
     epochs: usize,
@@ -91,6 +93,7 @@ impl RunLog {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(Self(Arc::new(Mutex::new(Inner {
             file: file.map_err(fail("write"))?,
+            path: path.clone(),
             stage,
             metric,
             epochs,
@@ -103,6 +106,12 @@ impl RunLog {
             epoch_start: Instant::now(),
             fault: None,
         }))))
+    }
+
+    /// Waits until the log has everything of an epoch: burn-train feeds it from another thread,
+    /// which answers questions in the order in which it is given events.
+    pub(super) fn catch_up(&self, epoch: usize, store: &EventStoreClient) {
+        let _ = store.find_metric(LOSS, epoch, Aggregate::Mean, &Split::Valid);
     }
 
     /// The epoch with the best validation metric, the first of equals.
@@ -142,7 +151,7 @@ impl Inner {
         if let Err(error) = writeln!(self.file, "{entry}") {
             self.stop(TrainError::File {
                 action: "write",
-                path: FILE.into(),
+                path: self.path.clone(),
                 reason: error.to_string(),
             });
         }
@@ -221,7 +230,7 @@ impl MetricLogger for RunLog {
             inner.history.extend(value.map(|value| (epoch, value)));
             let train = inner.final_value(LOSS, epoch, "train");
             let show = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
-            inner.progress.line(&format!(
+            inner.progress.stage_line(&format!(
                 "{} epoch {epoch}/{}  train loss {}  valid loss {}  valid {} {}  {seconds:.1} s",
                 inner.stage,
                 inner.epochs,

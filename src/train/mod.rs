@@ -18,7 +18,8 @@ pub use error::TrainError;
 pub use interrupt::Interrupt;
 pub use loader::EpochLoader;
 pub use pipeline::{
-    Evaluation, Summary, TrainOptions, evaluate_config, evaluate_run, initial_network, train,
+    Evaluation, Start, Summary, TrainOptions, evaluate_config, evaluate_run, initial_network,
+    prepare, train,
 };
 pub use renderer::Progress;
 pub use run_folder::RunFolder;

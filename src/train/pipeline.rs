@@ -19,6 +19,11 @@ const FLOAT: &str = "float";
 const CALIBRATED: &str = "calibrated";
 const QUANTIZED: &str = "quantized";
 
+/// Files of a run folder.
+const FLOAT_MODEL: &str = "float.bpk";
+const QUANTIZED_MODEL: &str = "model.bpk";
+const PLAN: &str = "plan.json";
+
 /// How a run runs.
 #[derive(Clone, Default)]
 pub struct TrainOptions {
@@ -98,20 +103,50 @@ pub struct Epochs {
     pub quantized: usize,
 }
 
+/// What a run starts from: a model, and which coding each of its tensors will get.
+pub struct Start<N> {
+    network: N,
+    /// Whether the model is a float model trained before.
+    trained: bool,
+    plan: quant::Plan,
+}
+
+/// Checks everything that can be checked before a run begins.
+///
+/// # Errors
+///
+/// A published or earlier checkpoint that cannot be loaded, data without examples, layer patterns
+/// that do not fit the model.
+pub fn prepare<T: Task>(
+    task: &T,
+    config: &Config,
+    device: &Device,
+) -> Result<Start<T::Network>, TrainError> {
+    check_data(task)?;
+    let mut network = initial_network(task, config, device)?;
+    let plan = config.quant.plan(&quant::sites(&network))?;
+    if let Some(folder) = &config.train.float_checkpoint {
+        network = load(network, &RunFolder::open(folder)?, FLOAT_MODEL)?;
+    }
+    Ok(Start { network, trained: config.train.float_checkpoint.is_some(), plan })
+}
+
 /// Runs a whole run in its folder, or what is left of it.
 ///
 /// # Errors
 ///
-/// Every way in which data, checkpoints, plan, calibration and training can fail. Whatever was
-/// finished before stays in the folder.
+/// Every way in which checkpoints, calibration and training can fail. Whatever was finished before
+/// stays in the folder.
 pub fn train<T: Task>(
     task: &T,
     config: &Config,
+    start: Start<T::Network>,
     run: &RunFolder,
     options: &TrainOptions,
 ) -> Result<Summary, TrainError> {
     let device = &options.device;
     let batch_size = config.train.evaluation_batch_size;
+    let seed = config.train.seed;
     let stage = |name, config: StageConfig, seed| Stage {
         name,
         task,
@@ -127,22 +162,17 @@ pub fn train<T: Task>(
         true => Err(TrainError::Interrupted { stage }),
         false => Ok(()),
     };
-    check_data(task)?;
-
-    let network = initial_network(task, config, device)?;
-    // The plan is checked before the first step of training, not after the last.
-    let plan = config.quant.plan(&quant::sites(&network))?;
-
-    let network = match &config.train.float_checkpoint {
-        Some(folder) => load(network, &RunFolder::open(folder)?, "float.bpk")?,
-        None if run.has("float.bpk") => load(network, run, "float.bpk")?,
-        None => {
-            let network =
-                stage(FLOAT, config.train.float_stage(), config.train.seed).train(network, None)?;
-            save(&network, run, "float.bpk")?;
-            network
+    run.clean_up()?;
+    let Start { mut network, trained, plan } = start;
+    if run.has(FLOAT_MODEL) {
+        network = load(network, run, FLOAT_MODEL)?;
+    } else {
+        if !trained {
+            let config = config.train.float_stage();
+            network = stage(FLOAT, config, seed).train(network, None)?;
         }
-    };
+        save(&network, run, FLOAT_MODEL)?;
+    }
     let float = evaluate(task, &network, batch_size, device);
     show(options.progress, FLOAT, &float);
     checkpoint(FLOAT)?;
@@ -155,7 +185,7 @@ pub fn train<T: Task>(
             calibrated: None,
             quantized: None,
         },
-        seed: config.train.seed,
+        seed,
         seconds: Seconds { float: stage_seconds(run, FLOAT), quantized: 0.0 },
         layers: plan.entries.len(),
         parameters: network.num_params(),
@@ -168,11 +198,11 @@ pub fn train<T: Task>(
         layer_errors: Vec::new(),
     };
     if !plan.entries.is_empty() {
-        let calibrated_plan = match run.has("plan.json") {
-            true => run.read_json("plan.json")?,
+        let calibrated_plan = match run.has(PLAN) {
+            true => run.read_json(PLAN)?,
             false => {
                 let plan = calibrate(task, config, &network, &plan, device)?;
-                run.write_json("plan.json", &plan)?;
+                run.write_json(PLAN, &plan)?;
                 plan
             }
         };
@@ -183,13 +213,13 @@ pub fn train<T: Task>(
         summary.layer_errors.extend(errors);
 
         // Another seed than the float stage's, so that the two do not see the same order.
-        model.model = stage(QUANTIZED, config.train.quantized_stage(), !config.train.seed)
+        model.model = stage(QUANTIZED, config.train.quantized_stage(), !seed)
             .train(model.model, Some(&model.quantizers))?;
         let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
         show(options.progress, QUANTIZED, &quantized);
         summary.layer_errors.extend(errors);
 
-        save(&model.model, run, "model.bpk")?;
+        save(&model.model, run, QUANTIZED_MODEL)?;
         run.write_with("layers.csv", |path| {
             write_csv(&summary.layer_errors, std::fs::File::create(path)?)
         })?;
@@ -236,14 +266,18 @@ pub fn evaluate_run<T: Task>(
 ) -> Result<Evaluation, TrainError> {
     check_data(task)?;
     let network = initial_network(task, config, device)?;
-    if !run.has("plan.json") {
-        let network = load(network, run, "float.bpk")?;
+    if !run.has(PLAN) {
+        let network = load(network, run, FLOAT_MODEL)?;
         let splits = evaluate(task, &network, config.train.evaluation_batch_size, device);
         return Ok(evaluation(task, FLOAT, splits, Vec::new()));
     }
-    let plan: CalibratedPlan = run.read_json("plan.json")?;
-    let mut model = quant::attach(network, &plan)?;
-    model.model = load(model.model, run, "model.bpk")?;
+    let plan: CalibratedPlan = run.read_json(PLAN)?;
+    let mut model = quant::attach(network, &plan).map_err(|error| TrainError::File {
+        action: "use",
+        path: run.file(PLAN),
+        reason: error.to_string(),
+    })?;
+    model.model = load(model.model, run, QUANTIZED_MODEL)?;
     let batch_size = config.train.evaluation_batch_size;
     let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
     Ok(evaluation(task, QUANTIZED, splits, layers))
@@ -259,12 +293,7 @@ pub fn evaluate_config<T: Task>(
     config: &Config,
     device: &Device,
 ) -> Result<Vec<Evaluation>, TrainError> {
-    check_data(task)?;
-    let mut network = initial_network(task, config, device)?;
-    if let Some(folder) = &config.train.float_checkpoint {
-        network = load(network, &RunFolder::open(folder)?, "float.bpk")?;
-    }
-    let plan = config.quant.plan(&quant::sites(&network))?;
+    let Start { network, plan, .. } = prepare(task, config, device)?;
     let batch_size = config.train.evaluation_batch_size;
     let splits = evaluate(task, &network, batch_size, device);
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
@@ -335,9 +364,10 @@ fn calibrate<T: Task>(
 }
 
 fn save<M: Module>(network: &M, run: &RunFolder, name: &str) -> Result<(), TrainError> {
-    run.write_with(name, |path| {
-        network.clone().into_record().save(path).map_err(|e| std::io::Error::other(e.to_string()))
-    })
+    // Burn writes records under another name and renames them.
+    let path = run.file(name);
+    let saved = network.clone().into_record().save(&path);
+    saved.map_err(|error| TrainError::File { action: "write", path, reason: error.to_string() })
 }
 
 fn load<M: Module>(network: M, run: &RunFolder, name: &str) -> Result<M, TrainError> {

@@ -36,11 +36,18 @@ impl Progress {
         }
     }
 
-    /// Prints a line, unless told to be quiet.
+    /// Prints a line about the run as a whole.
     pub(super) fn line(self, text: &str) {
         if self != Progress::Quiet {
             // A closed error stream is no reason to stop training.
             let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// Prints a line about a stage while it runs; the dashboard shows such things itself.
+    pub(super) fn stage_line(self, text: &str) {
+        if self == Progress::Lines {
+            self.line(text);
         }
     }
 
@@ -50,7 +57,11 @@ impl Progress {
         resumed: Option<usize>,
     ) -> Box<dyn MetricsRenderer> {
         match self {
-            Progress::Dashboard => default_renderer(interrupter, resumed),
+            Progress::Dashboard => {
+                let dashboard = default_renderer(interrupter, resumed);
+                deliver_ctrl_c();
+                dashboard
+            }
             Progress::Lines | Progress::Quiet => Box::new(Lines {
                 progress: self,
                 label: String::new(),
@@ -60,6 +71,22 @@ impl Progress {
                 items: 0,
                 last: Instant::now(),
             }),
+        }
+    }
+}
+
+/// The dashboard puts the terminal into raw mode, in which Ctrl-C is a key like any other; this makes
+/// it a signal again.
+fn deliver_ctrl_c() {
+    #[cfg(unix)]
+    {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let terminal = std::io::stdin();
+        if let Ok(mut modes) = tcgetattr(&terminal) {
+            modes.local_modes |= LocalModes::ISIG;
+            if let Err(error) = tcsetattr(&terminal, OptionalActions::Now, &modes) {
+                tracing::warn!("Ctrl-C will not stop the run, the dashboard's `q` will: {error}");
+            }
         }
     }
 }
@@ -94,7 +121,7 @@ impl TrainingProgressLogger for Lines {
     fn update_split(&mut self, processed: usize) {
         if self.last.elapsed() >= INTERVAL {
             self.last = Instant::now();
-            self.progress.line(&format!(
+            self.progress.stage_line(&format!(
                 "{} epoch {}/{}  {} {processed}/{}",
                 self.label, self.epoch, self.epochs, self.split, self.items
             ));

@@ -84,6 +84,28 @@ impl RunFolder {
         Ok(Self { path: path.to_path_buf() })
     }
 
+    /// Removes the files that a killed run was writing.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn clean_up(&self) -> Result<(), TrainError> {
+        let folders =
+            [self.path.clone(), self.file("checkpoints/float"), self.file("checkpoints/quantized")];
+        for entry in folders.iter().flat_map(fs::read_dir).flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".tmp")) {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(|error| TrainError::File {
+                    action: "remove",
+                    path,
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the folder is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,9 +7,11 @@ use std::path::Path;
 use burn::module::Module;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
+use burn::train::checkpoint::CheckpointerError;
 use burn::train::metric::store::EventStoreClient;
 use burn::train::{
     EarlyStoppingStrategy, ExecutionStrategy, Interrupter, Learner, SupervisedTraining,
+    TrainingError,
 };
 
 use super::checkpoint::{self, FileCheckpointer, KeepLastAndBest, PARTS};
@@ -143,7 +145,11 @@ impl<T: Task> Stage<'_, T> {
             return Err(fault);
         }
         if let Some(error) = result.error {
-            return Err(TrainError::Training { stage: self.name, reason: error.to_string() });
+            let reason = match &*error {
+                TrainingError::Checkpoint(CheckpointerError::Unknown(reason)) => reason.clone(),
+                error => error.to_string(),
+            };
+            return Err(TrainError::Training { stage: self.name, reason });
         }
         if result.interrupted.is_some() {
             return Err(TrainError::Interrupted { stage: self.name });
@@ -179,7 +185,8 @@ impl Patience {
 }
 
 impl EarlyStoppingStrategy for Patience {
-    fn should_stop(&mut self, epoch: usize, _store: &EventStoreClient) -> bool {
+    fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
+        self.log.catch_up(epoch, store);
         self.exhausted(epoch)
     }
 }
