@@ -1,19 +1,21 @@
 //! Quantized weights as safetensors: as floats on the grid, and as packed code words.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
-use burn::tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::coding::{AusnFormat, CodeWord, CodingError, pack, unpack};
-use crate::quant::{CalibratedPlan, CalibratedSite, Granularity, SiteKind};
+use crate::quant::{CalibratedPlan, CalibratedSite, Granularity, SiteKind, parameters};
+
+/// The metadata entry that says how the words of each weight are to be read.
+const LAYOUTS: &str = "layouts";
 
 /// The quantized weights of a layer as code words.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,36 +69,23 @@ impl Codes {
     /// # Errors
     ///
     /// If a weight is NaN.
-    fn encode(
-        site: &CalibratedSite,
-        shape: &[usize],
-        weights: &[f32],
-    ) -> Result<Self, CodingError> {
-        let layout = Layout {
-            shape: shape.to_vec(),
-            format: site.format,
-            granularity: site.granularity.resolve(&site.site.kind),
+    fn encode(site: &CalibratedSite, weights: &[f32]) -> Result<Self, CodingError> {
+        let SiteKind::Weight { shape, .. } = &site.site.kind else {
+            unreachable!("only weights are packed")
         };
-        let codings = site
-            .range_exponents
-            .iter()
-            .map(|&r| site.format.with_range(r))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut words = Vec::with_capacity(weights.len());
-        let mut failed = None;
-        layout.granularity.for_each(shape, weights, |scale, x| match codings[scale].encode(x) {
-            Ok(word) => words.push(word.to_bits(site.format)),
-            Err(error) => failed = Some(error),
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Self {
-                path: site.site.path.clone(),
-                layout,
-                range_exponents: site.range_exponents.clone(),
-                words,
-            }),
-        }
+        let format = site.format;
+        let granularity = site.granularity.resolve(&site.site.kind);
+        let scale_of = granularity.indexer(shape);
+        let encode = |(i, &x): (usize, &f32)| {
+            let coding = format.with_range(site.range_exponents[scale_of(i)])?;
+            Ok(coding.encode(x)?.to_bits(format))
+        };
+        Ok(Self {
+            path: site.site.path.clone(),
+            words: weights.iter().enumerate().map(encode).collect::<Result<_, CodingError>>()?,
+            layout: Layout { shape: shape.clone(), format, granularity },
+            range_exponents: site.range_exponents.clone(),
+        })
     }
 
     /// The weights that the words stand for.
@@ -105,22 +94,14 @@ impl Codes {
     ///
     /// If a word is none of the format's.
     pub fn decode(&self) -> Result<Vec<f32>, CodesError> {
-        let format = self.layout.format;
-        let mut weights = Vec::with_capacity(self.words.len());
-        let mut failed = None;
-        self.layout.granularity.for_each(&self.layout.shape, &self.words, |scale, word| {
-            let value = format
-                .with_range(self.range_exponents[scale])
-                .and_then(|coding| coding.decode(CodeWord::from_bits(word, format)?));
-            match value {
-                Ok(value) => weights.push(value),
-                Err(error) => failed = Some(error),
-            }
-        });
-        match failed {
-            Some(source) => Err(CodesError::Coding { path: self.path.clone(), source }),
-            None => Ok(weights),
-        }
+        let Layout { shape, format, granularity } = &self.layout;
+        let scale_of = granularity.indexer(shape);
+        let decode = |(i, &word): (usize, &u16)| {
+            let coding = format.with_range(self.range_exponents[scale_of(i)])?;
+            coding.decode(CodeWord::from_bits(word, *format)?)
+        };
+        let weights = self.words.iter().enumerate().map(decode).collect::<Result<_, _>>();
+        weights.map_err(|source| CodesError::Coding { path: self.path.clone(), source })
     }
 }
 
@@ -131,8 +112,12 @@ impl Codes {
 /// If the file cannot be written.
 pub fn save_weights<M: Module>(model: &M, path: &Path) -> io::Result<()> {
     let model = model.valid().materialize();
-    // The store refuses names without its own ending.
-    let mut store = SafetensorsStore::from_bytes(None).skip_enum_variants(true);
+    // Slots of activation quantizers hold no parameter. (In memory, since the store refuses to write
+    // to names without its own ending.)
+    let mut store = SafetensorsStore::from_bytes(None)
+        // One entry at most: the order of several is not the same from run to run.
+        .clear_metadata()
+        .with_predicate(|_, container| !container.contains("ActivationQuantizer"));
     model.save_into(&mut store).map_err(|error| io::Error::other(error.to_string()))?;
     let bytes = store.get_bytes().map_err(|error| io::Error::other(error.to_string()))?;
     std::fs::write(path, bytes)
@@ -141,22 +126,22 @@ pub fn save_weights<M: Module>(model: &M, path: &Path) -> io::Result<()> {
 /// Writes the quantized weights of up to 8 bits as packed code words.
 ///
 /// For a weight at `PATH` the file holds `PATH.codes` (u8, see [`pack`]), `PATH.range-exponents`
-/// (i32, in row-major order of the grid of scales), and its [`Layout`] as JSON under `PATH` in the
-/// metadata. Wider codings are left out: they stand in the file of [`save_weights`].
+/// (i32, in row-major order of the grid of scales), and its [`Layout`] under `PATH` in the JSON object
+/// that stands under `layouts` in the metadata. Wider codings are left out: they stand in the file of [`save_weights`].
 ///
 /// # Errors
 ///
 /// If the file cannot be written, or a weight is NaN.
 pub fn save_codes<M: Module>(model: &M, plan: &CalibratedPlan, path: &Path) -> io::Result<()> {
     let model = model.valid().materialize();
-    let mut encoder = Encoder { plan, path: Vec::new(), codes: Vec::new(), error: None };
-    model.visit(&mut encoder);
-    if let Some(error) = encoder.error {
-        return Err(io::Error::other(error.to_string()));
-    }
+    let packable = |site: &&CalibratedSite| site.site.kind.is_weight() && site.format.bits() <= 8;
+    let sites: Vec<&CalibratedSite> = plan.sites.iter().filter(packable).collect();
+    let weights = parameters(&model, |path| sites.iter().any(|site| site.site.path == path));
     let mut tensors = Vec::new();
-    let mut metadata = HashMap::new();
-    for codes in encoder.codes {
+    let mut layouts = BTreeMap::new();
+    for site in sites {
+        let codes = Codes::encode(site, &weights[&site.site.path])
+            .map_err(|error| io::Error::other(format!("`{}`: {error}", site.site.path)))?;
         let packed = pack(&codes.words, codes.layout.format.bits())
             .map_err(|error| io::Error::other(error.to_string()))?;
         let ranges: Vec<u8> = codes.range_exponents.iter().flat_map(|r| r.to_le_bytes()).collect();
@@ -167,9 +152,10 @@ pub fn save_codes<M: Module>(model: &M, plan: &CalibratedPlan, path: &Path) -> i
             format!("{}.range-exponents", codes.path),
             Bytes(Dtype::I32, vec![count], ranges),
         ));
-        let layout = serde_json::to_string(&codes.layout).expect("a layout is JSON");
-        metadata.insert(codes.path, layout);
+        layouts.insert(codes.path, codes.layout);
     }
+    let layouts = serde_json::to_string(&layouts).expect("layouts are JSON");
+    let metadata = HashMap::from([(LAYOUTS.to_string(), layouts)]);
     let bytes = safetensors::serialize(tensors, Some(metadata));
     std::fs::write(path, bytes.map_err(|error| io::Error::other(error.to_string()))?)
 }
@@ -185,60 +171,29 @@ pub fn load_codes(path: &Path) -> Result<Vec<Codes>, CodesError> {
     let (_, header) =
         SafeTensors::read_metadata(&bytes).map_err(|error| fail(error.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
-    let mut all = Vec::new();
-    for (name, layout) in header.metadata().iter().flatten() {
-        let layout: Layout =
-            serde_json::from_str(layout).map_err(|error| fail(error.to_string()))?;
+    let layouts = header.metadata().as_ref().and_then(|metadata| metadata.get(LAYOUTS));
+    let layouts = layouts.ok_or_else(|| fail(format!("its metadata have no `{LAYOUTS}`")))?;
+    let layouts: BTreeMap<String, Layout> =
+        serde_json::from_str(layouts).map_err(|error| fail(error.to_string()))?;
+    let read = |(path, layout): (String, Layout)| {
         let tensor = |part: &str| {
-            let tensor = file.tensor(&format!("{name}.{part}"));
-            tensor.map_err(|error| fail(format!("{name}.{part}: {error}")))
+            let tensor = file.tensor(&format!("{path}.{part}"));
+            tensor.map_err(|error| fail(format!("{path}.{part}: {error}")))
         };
         let count = layout.shape.iter().product();
-        let words = unpack(tensor("codes")?.data(), layout.format.bits(), count);
+        let words = unpack(tensor("codes")?.data(), layout.format.bits(), count)
+            .map_err(|source| CodesError::Coding { path: path.clone(), source })?;
         let ranges = tensor("range-exponents")?;
         let ranges = ranges.data().as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b));
-        all.push(Codes {
-            path: name.clone(),
-            words: words.map_err(|source| CodesError::Coding { path: name.clone(), source })?,
-            range_exponents: ranges.collect(),
-            layout,
-        });
-    }
-    all.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(all)
-}
-
-/// Encodes the planned weights of a materialized model.
-struct Encoder<'a> {
-    plan: &'a CalibratedPlan,
-    path: Vec<String>,
-    codes: Vec<Codes>,
-    error: Option<CodingError>,
-}
-
-impl ModuleVisitor for Encoder<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        let Some(site) = self.plan.sites.iter().find(|s| s.site.path == path) else { return };
-        let SiteKind::Weight { shape, .. } = &site.site.kind else { return };
-        if site.format.bits() > 8 {
-            return;
+        let range_exponents: Vec<i32> = ranges.collect();
+        let expected = layout.granularity.count(&layout.shape);
+        if range_exponents.len() != expected {
+            let found = range_exponents.len();
+            return Err(fail(format!("{path}: {found} range exponents instead of {expected}")));
         }
-        let data = param.val().into_data().convert::<f32>();
-        let weights: Vec<f32> = data.try_to_vec().expect("data converted to f32");
-        match Codes::encode(site, shape, &weights) {
-            Ok(codes) => self.codes.push(codes),
-            Err(error) => self.error = Some(error),
-        }
-    }
+        Ok(Codes { path, words, range_exponents, layout })
+    };
+    layouts.into_iter().map(read).collect()
 }
 
 /// A tensor as safetensors takes it.

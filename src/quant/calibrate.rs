@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleVisitor, Param, Reparameterizer};
+use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::Tensor;
 use thiserror::Error;
 
+use super::parameters::parameters;
 use super::quantizer::Observer;
 use super::range::{Grouped, choose_coding};
 use super::{CalibratedPlan, CalibratedSite, Plan, PlanEntry, Probe, RangeRule, SiteKind};
@@ -122,15 +123,17 @@ fn observe<M: Module, E: From<CalibrationError>>(
         probes.values().for_each(Probe::observe);
         run(&model.clone().apply_reparameterization(AttachObservers(&probes)))?;
     }
-    let mut weights = Weights { wanted: plan, path: Vec::new(), found: HashMap::new() };
-    model.visit(&mut weights);
+    let planned = |path: &str| {
+        plan.entries.iter().any(|entry| entry.site.kind.is_weight() && entry.site.path == path)
+    };
+    let weights = parameters(&model, planned);
 
     let mut observed = Vec::new();
     for PlanEntry { site, spec } in &plan.entries {
         let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
         let (values, non_finite) = match &site.kind {
             SiteKind::Weight { shape, .. } => {
-                let values = &weights.found[&site.path];
+                let values = &weights[&site.path];
                 let non_finite = values.iter().filter(|v| !v.is_finite()).count() as u64;
                 let granularity = spec.granularity.resolve(&site.kind);
                 (Grouped::weight(values, shape, granularity), non_finite)
@@ -163,31 +166,5 @@ impl Reparameterizer for AttachObservers<'_> {
     ) -> (Param<Tensor<D>>, Option<Observer>) {
         let observer = self.0.get(path).map(|probe| Observer { probe: probe.clone() });
         (param, observer)
-    }
-}
-
-/// Reads the planned weights of a model to the host.
-struct Weights<'a> {
-    wanted: &'a Plan,
-    path: Vec<String>,
-    found: HashMap<String, Vec<f32>>,
-}
-
-impl ModuleVisitor for Weights<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.path.join(".");
-        let wanted = |entry: &PlanEntry| entry.site.kind.is_weight() && entry.site.path == path;
-        if self.wanted.entries.iter().any(wanted) {
-            let data = param.base().into_data().convert::<f32>();
-            self.found.insert(path, data.try_to_vec().expect("data converted to f32"));
-        }
     }
 }

@@ -69,29 +69,21 @@ impl Granularity {
         self.grid(shape).iter().product()
     }
 
-    /// Calls `visit(scale, value)` with the index of its scale for every element of a row-major
-    /// tensor of `shape`, in order.
-    pub fn for_each<T: Copy>(
-        &self,
-        shape: &[usize],
-        values: &[T],
-        mut visit: impl FnMut(usize, T),
-    ) {
-        match *self {
-            Granularity::Tensor => values.iter().for_each(|&v| visit(0, v)),
-            Granularity::Channel { axis } => {
-                let Folded { axis, inner, .. } = Folded::new(shape, axis);
-                for (row, run) in values.chunks(inner.max(1)).enumerate() {
-                    run.iter().for_each(|&v| visit(row % axis, v));
-                }
+    /// For a row-major tensor of `shape`: from the index of an element to the index of its scale.
+    pub fn indexer(&self, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
+        let (granularity, folded) = match *self {
+            Granularity::Tensor => (*self, Folded { outer: 1, axis: 1, inner: 1 }),
+            Granularity::Channel { axis } | Granularity::Group { axis, .. } => {
+                (*self, Folded::new(shape, axis))
             }
-            Granularity::Group { axis, size } => {
-                let Folded { axis, inner, .. } = Folded::new(shape, axis);
-                let groups = axis.div_ceil(size);
-                for (row, run) in values.chunks(inner.max(1)).enumerate() {
-                    let first = (row / axis * groups + row % axis / size) * inner;
-                    run.iter().enumerate().for_each(|(i, &v)| visit(first + i, v));
-                }
+        };
+        let Folded { axis, inner, .. } = folded;
+        move |element| match granularity {
+            Granularity::Tensor => 0,
+            Granularity::Channel { .. } => element / inner % axis,
+            Granularity::Group { size, .. } => {
+                let (row, column) = (element / inner, element % inner);
+                (row / axis * axis.div_ceil(size) + row % axis / size) * inner + column
             }
         }
     }
@@ -112,10 +104,7 @@ mod tests {
     use super::*;
 
     fn indices(granularity: Granularity, shape: &[usize]) -> Vec<usize> {
-        let values = vec![0u8; shape.iter().product()];
-        let mut out = Vec::new();
-        granularity.for_each(shape, &values, |scale, _| out.push(scale));
-        out
+        (0..shape.iter().product()).map(granularity.indexer(shape)).collect()
     }
 
     #[test]

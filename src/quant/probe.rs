@@ -53,12 +53,12 @@ impl Measurement {
     ) {
         let coding = operation.format.with_range(0);
         let quantizer = coding.expect("0 is a legal range exponent").quantizer();
-        let error = &mut self.error;
-        operation.granularity.for_each(shape, values, |i, x| {
-            let scale = scales[i];
+        let scale_of = operation.granularity.indexer(shape);
+        for (i, &x) in values.iter().enumerate() {
+            let scale = scales[scale_of(i)];
             let unit = x / scale;
-            error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
-        });
+            self.error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
+        }
     }
 }
 

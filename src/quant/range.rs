@@ -39,17 +39,19 @@ pub struct Grouped {
 impl Grouped {
     /// Sorts a weight's values by their scale.
     pub fn weight(values: &[f32], shape: &[usize], granularity: Granularity) -> Self {
+        let scale_of = granularity.indexer(shape);
         let mut bounds = vec![0; granularity.count(shape) + 1];
-        granularity.for_each(shape, values, |scale, _| bounds[scale + 1] += 1);
+        (0..values.len()).for_each(|i| bounds[scale_of(i) + 1] += 1);
         for i in 1..bounds.len() {
             bounds[i] += bounds[i - 1];
         }
         let mut next = bounds.clone();
         let mut sorted = vec![0.0; values.len()];
-        granularity.for_each(shape, values, |scale, v| {
-            sorted[next[scale]] = v;
-            next[scale] += 1;
-        });
+        for (i, &value) in values.iter().enumerate() {
+            let place = &mut next[scale_of(i)];
+            sorted[*place] = value;
+            *place += 1;
+        }
         Self { values: sorted, bounds, batch_max: Vec::new() }
     }
 
