@@ -78,13 +78,11 @@ fn text(coding: &Ausn, shown: &Coding) -> String {
         shown.max,
         shown.unit_exponent,
     );
-    let unit = 2f64.powi(shown.unit_exponent);
-    for (code, level) in shown.levels.iter().enumerate() {
-        let multiple = f64::from(*level) / unit;
-        text.push_str(&format!(
-            "  {code:0digits$b}  {level}  = {multiple} x 2^{}\n",
-            shown.unit_exponent
-        ));
+    let width = shown.levels.iter().map(|level| level.to_string().len()).max().unwrap_or(0);
+    for (code, &level) in shown.levels.iter().enumerate() {
+        let powers = powers(level, shown.unit_exponent);
+        text.push_str(format!("  {code:0digits$b}  {level:<width$}  {powers}").trim_end());
+        text.push('\n');
     }
     if !shown.encoded.is_empty() {
         text.push_str("\nencoded (sign, code, value):\n");
@@ -96,4 +94,15 @@ fn text(coding: &Ausn, shown: &Coding) -> String {
         ));
     }
     text
+}
+
+/// A level as the sum of powers of two that it superposes.
+fn powers(level: f32, unit_exponent: i32) -> String {
+    let multiple = (f64::from(level) / 2f64.powi(unit_exponent)) as u64;
+    let set = (0..u64::BITS).rev().filter(|bit| multiple >> bit & 1 == 1);
+    let powers: Vec<String> = set.map(|bit| format!("2^{}", bit as i32 + unit_exponent)).collect();
+    match powers.is_empty() {
+        true => String::new(),
+        false => format!("= {}", powers.join(" + ")),
+    }
 }

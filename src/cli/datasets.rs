@@ -52,6 +52,7 @@ struct Verified {
 }
 
 pub(super) fn run(command: DatasetsCommand, global: &Global) -> Result<(), Failure> {
+    global.locations().check()?;
     match command {
         DatasetsCommand::List => list(global),
         DatasetsCommand::Fetch { name } => {
@@ -124,9 +125,12 @@ fn check(names: &[String], global: &Global) -> Result<(), Failure> {
             });
         }
     }
-    global.print(&rows, || {
-        let line = |row: &Verified| format!("{}  {}: {}\n", row.dataset, row.file, row.message);
-        rows.iter().map(line).collect()
+    global.print(&rows, || match rows.is_empty() {
+        true => "nothing to verify: the data are generated".to_string(),
+        false => {
+            let line = |row: &Verified| format!("{}  {}: {}\n", row.dataset, row.file, row.message);
+            rows.iter().map(line).collect()
+        }
     })?;
     let bad = rows.iter().filter(|row| !row.ok).count();
     match bad {

@@ -8,7 +8,7 @@ mod failure;
 mod plan;
 mod train;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -112,8 +112,14 @@ impl Global {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let filter = EnvFilter::try_from_env("AUSN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    // What burn-train logs of an error that stops a run, the run's own error says better.
+    let default = || EnvFilter::new("warn,burn_train=off");
+    let filter = EnvFilter::try_from_env("AUSN_LOG").unwrap_or_else(|_| default());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
     let Cli { command, global } = Cli::parse();
     let result = match command {
         Command::Train(args) => train::run(args, &global),

@@ -214,7 +214,11 @@ impl Locations {
 
     /// Refuses a data folder that does not exist: a mistyped one would otherwise go unnoticed and be replaced by a
     /// download.
-    pub(super) fn check(&self) -> Result<(), DataError> {
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::InvalidSetting`] if the folder does not exist.
+    pub fn check(&self) -> Result<(), DataError> {
         match &self.data_dir {
             Some(folder) if !folder.is_dir() => Err(DataError::InvalidSetting {
                 key: "data-dir".to_owned(),

@@ -68,7 +68,7 @@ pub fn hold_out_groups(
 
     if examples == 0 || examples > containment.whole.len() / 2 {
         return Err(DataError::InvalidSetting {
-            key: "hold-out".to_owned(),
+            key: "held-out".to_owned(),
             found: examples.to_string(),
             allowed: format!(
                 "the data has {} whole sentences, of which 1 to {} can be held out",

@@ -12,6 +12,7 @@ use super::TaskError;
 use super::classification::ClassificationTask;
 use super::tokens::TokenSource;
 use crate::config::Config;
+use crate::data::DataError;
 use crate::data::catalog::Locations;
 use crate::data::glue::{GlueSplit, Sentence, read_sst2};
 use crate::data::hold_out::hold_out_groups;
@@ -32,14 +33,24 @@ pub(super) fn bert(
     let name = config.model.pretrained.as_deref().expect("checked when the configuration was read");
     let folder = find_pretrained(name, locations)?;
     let settings = &config.task.sst2;
-    let longest = BertConfig::from_published(&folder)?.max_position_embeddings;
+    let model = BertConfig::from_published(&folder)?;
+    let longest = model.max_position_embeddings;
     if settings.max_length > longest {
         return Err(TaskError::Config {
             key: "task.sst2.max-length",
             message: format!("is {}; the model has {longest} positions", settings.max_length),
         });
     }
-    let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), settings.max_length)?;
+    let path = folder.join("tokenizer.json");
+    let tokenizer = Tokenizer::from_file(&path, settings.max_length)?;
+    if tokenizer.vocabulary_size() > model.vocab_size {
+        let reason = format!(
+            "has {} tokens, but the model beside it embeds {}: the two do not belong together",
+            tokenizer.vocabulary_size(),
+            model.vocab_size
+        );
+        return Err(TaskError::Data(DataError::Tokenizer { path, reason }));
+    }
 
     let sentences = read_sst2(GlueSplit::Train, locations)?;
     let dev = read_sst2(GlueSplit::Dev, locations)?;
