@@ -1,7 +1,7 @@
 //! The configuration of a run: a TOML file, checked and resolved.
 //!
 //! [`Config`] mirrors the file as typed; unknown keys and wrong types are refused while it is read.
-//! [`Config::validate`] then checks the values, so that code past it meets none that is impossible.
+//! Its values are then checked, so that code past it meets none that is impossible.
 //! Every error names the file, the line, the key, what was found and what is allowed.
 
 mod error;
@@ -19,7 +19,7 @@ use crate::models::{
 };
 
 pub use error::ConfigError;
-pub use quant::{QuantConfig, QuantDefaults};
+pub use quant::QuantConfig;
 pub use stage::{
     EarlyStopping, Optimizer, OptimizerName, Schedule, ScheduleName, Select, StageConfig,
     TrainConfig,

@@ -74,14 +74,13 @@ enum GranularityName {
 }
 
 /// The rules of `[quant]`, checked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct QuantDefaults {
+struct Rules {
     /// For weights that no rule matches.
-    pub weight: SiteRule,
+    weight: SiteRule,
     /// For activations that no rule matches.
-    pub activation: SiteRule,
+    activation: SiteRule,
     /// `[[quant.layer]]`, in order.
-    pub rules: Vec<LayerRule>,
+    layers: Vec<LayerRule>,
 }
 
 impl QuantConfig {
@@ -91,16 +90,16 @@ impl QuantConfig {
     ///
     /// Those of [`Plan::resolve`].
     pub fn plan(&self, sites: &[Site]) -> Result<Plan, PlanError> {
-        let QuantDefaults { weight, activation, rules } =
+        let Rules { weight, activation, layers } =
             self.resolve().expect("the configuration was validated when it was read");
-        Plan::resolve(sites, weight, activation, &rules)
+        Plan::resolve(sites, weight, activation, &layers)
     }
 
     pub(super) fn validate(&self) -> Result<(), Problem> {
         self.resolve().map(|_| ())
     }
 
-    fn resolve(&self) -> Result<QuantDefaults, Problem> {
+    fn resolve(&self) -> Result<Rules, Problem> {
         let base_weight = self.weight.unwrap_or_default();
         let base_activation = self.activation.unwrap_or_default();
         let rule = |(index, layer): (usize, &RawLayer)| {
@@ -120,10 +119,10 @@ impl QuantConfig {
             Some(own) => own.resolve(key, is_weight),
             None => Ok(None),
         };
-        Ok(QuantDefaults {
+        Ok(Rules {
             weight: default(self.weight, "quant.weight", true)?,
             activation: default(self.activation, "quant.activation", false)?,
-            rules: self.layer.iter().enumerate().map(rule).collect::<Result<_, Problem>>()?,
+            layers: self.layer.iter().enumerate().map(rule).collect::<Result<_, Problem>>()?,
         })
     }
 }

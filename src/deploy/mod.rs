@@ -2,4 +2,4 @@
 
 mod codes;
 
-pub use codes::{Codes, CodesError, load_codes, save_codes, save_weights};
+pub use codes::{Codes, CodesError, Layout, load_codes, save_codes, save_weights};
