@@ -143,7 +143,8 @@ fn observe<M: Module, E: From<CalibrationError>>(
                 if seen.batch_max.is_empty() {
                     return Err(CalibrationError::NeverReached { layer, tensor }.into());
                 }
-                (Grouped::activation(seen.samples, seen.batch_max), seen.non_finite)
+                let non_finite = seen.non_finite;
+                (Grouped::activation(seen), non_finite)
             }
         };
         if non_finite > 0 {

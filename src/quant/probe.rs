@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::FakeQuantize;
 use crate::coding::QuantizationError;
 
-/// Values kept of one batch, and of all batches, for the range search.
+/// Values of one batch that are kept as a sample for the range search.
 const SAMPLES_PER_BATCH: usize = 1 << 13;
 
 /// What a float model's activation looked like on calibration data.
@@ -15,6 +15,11 @@ const SAMPLES_PER_BATCH: usize = 1 << 13;
 pub struct Observation {
     /// An even sample of the values of every batch.
     pub samples: Vec<f32>,
+    /// All values beyond the largest sampled magnitude of their batch. A few of them can hold most
+    /// of a tensor's energy, and a sample alone would miss them.
+    pub outliers: Vec<f32>,
+    /// Values seen.
+    pub count: u64,
     /// Largest magnitude of each batch, in order.
     pub batch_max: Vec<f32>,
     /// Values that were NaN or infinite.
@@ -31,7 +36,11 @@ impl Observation {
         // A start that moves from batch to batch keeps the sample from always meeting the same
         // columns of a matrix whose width divides the step.
         let start = self.batch_max.len() % step;
-        self.samples.extend(values.iter().skip(start).step_by(step));
+        let sample = values.iter().skip(start).step_by(step);
+        let sampled_max = sample.clone().fold(0f32, |max, v| max.max(v.abs()));
+        self.samples.extend(sample);
+        self.outliers.extend(values.iter().filter(|v| v.abs() > sampled_max));
+        self.count += values.len() as u64;
     }
 }
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::Granularity;
+use super::{Granularity, Observation};
 use crate::coding::{AusnFormat, QuantizationError};
 
 /// Binades below the no-clipping range that the `mse` search looks at.
@@ -32,7 +32,18 @@ pub struct Grouped {
     values: Vec<f32>,
     /// `values[bounds[i]..bounds[i + 1]]` share scale `i`.
     bounds: Vec<usize>,
-    /// Largest magnitude of each observed batch; empty for a weight.
+    /// What else was observed of an activation; nothing for a weight.
+    observed: Observed,
+}
+
+/// What was observed of an activation besides the sample of its values.
+#[derive(Debug, Default)]
+struct Observed {
+    /// Values beyond the sample, each of which counts once.
+    outliers: Vec<f32>,
+    /// How many values each sampled one stands for.
+    sample_weight: f64,
+    /// Largest magnitude of each batch.
     batch_max: Vec<f32>,
 }
 
@@ -52,12 +63,20 @@ impl Grouped {
             sorted[*place] = value;
             *place += 1;
         }
-        Self { values: sorted, bounds, batch_max: Vec::new() }
+        let observed = Observed { sample_weight: 1.0, ..Observed::default() };
+        Self { values: sorted, bounds, observed }
     }
 
-    /// An activation: a sample of its values, and the largest magnitude of every batch.
-    pub fn activation(samples: Vec<f32>, batch_max: Vec<f32>) -> Self {
-        Self { bounds: vec![0, samples.len()], values: samples, batch_max }
+    /// An activation, as it was observed.
+    pub fn activation(seen: Observation) -> Self {
+        let Observation { samples, outliers, count, batch_max, .. } = seen;
+        let sampled = count.saturating_sub(outliers.len() as u64) as f64;
+        let sample_weight = sampled / samples.len().max(1) as f64;
+        Self {
+            bounds: vec![0, samples.len()],
+            values: samples,
+            observed: Observed { outliers, sample_weight, batch_max },
+        }
     }
 
     fn groups(&self) -> impl IndexedParallelIterator<Item = &[f32]> {
@@ -72,7 +91,7 @@ pub fn choose_range(
     rule: RangeRule,
 ) -> (Vec<i32>, QuantizationError) {
     let chosen: Vec<(i32, QuantizationError)> =
-        values.groups().map(|group| choose_group(group, &values.batch_max, format, rule)).collect();
+        values.groups().map(|group| choose_group(group, &values.observed, format, rule)).collect();
     let mut error = QuantizationError::default();
     chosen.iter().for_each(|(_, e)| error.merge(e));
     (chosen.into_iter().map(|(r, _)| r).collect(), error)
@@ -100,13 +119,19 @@ pub fn choose_coding(
 
 fn choose_group(
     values: &[f32],
-    batch_max: &[f32],
+    observed: &Observed,
     format: AusnFormat,
     rule: RangeRule,
 ) -> (i32, QuantizationError) {
+    let Observed { outliers, sample_weight, batch_max } = observed;
     let error_at = |r: i32| {
         let coding = format.with_range(r).expect("a range exponent inside the format's limits");
-        coding.error(values)
+        let mut error = coding.error(values);
+        error.clipping *= sample_weight;
+        error.rounding *= sample_weight;
+        error.energy *= sample_weight;
+        error.merge(&coding.error(outliers));
+        error
     };
     let largest = || {
         let seen = values.iter().chain(batch_max);
@@ -115,7 +140,7 @@ fn choose_group(
     let r = match rule {
         RangeRule::Max => format.range_for_max(largest()),
         RangeRule::Percentile(percentile) => {
-            format.range_for_max(f64::from(magnitude_percentile(values, percentile)))
+            format.range_for_max(f64::from(magnitude_percentile(values, observed, percentile)))
         }
         RangeRule::EmaMax(decay) => {
             let mut maxima = batch_max.iter().map(|&m| f64::from(m));
@@ -138,12 +163,20 @@ fn choose_group(
 }
 
 /// The magnitude that `percentile` percent of the values do not exceed (nearest rank); 0 for none.
-fn magnitude_percentile(values: &[f32], percentile: f64) -> f32 {
-    if values.is_empty() {
+fn magnitude_percentile(values: &[f32], observed: &Observed, percentile: f64) -> f32 {
+    let weight = observed.sample_weight;
+    let total = weight * values.len() as f64 + observed.outliers.len() as f64;
+    let rank = (percentile / 100.0 * total).ceil();
+    // Outliers lie beyond the sample of their batch: they are the last in order.
+    let in_sample = (rank / weight).ceil() as usize;
+    let (part, rank) = match in_sample <= values.len() || observed.outliers.is_empty() {
+        true => (values, in_sample),
+        false => (&*observed.outliers, (rank - weight * values.len() as f64).ceil() as usize),
+    };
+    let mut magnitudes: Vec<f32> = part.iter().map(|v| v.abs()).collect();
+    if magnitudes.is_empty() {
         return 0.0;
     }
-    let mut magnitudes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
-    let rank = (percentile / 100.0 * magnitudes.len() as f64).ceil() as usize;
     let index = rank.clamp(1, magnitudes.len()) - 1;
     *magnitudes.select_nth_unstable_by(index, f32::total_cmp).1
 }
@@ -157,8 +190,17 @@ mod tests {
         AusnFormat::new(e, s, true, Underflow::Gradual).unwrap()
     }
 
+    fn seen(values: &[f32], batch_max: &[f32]) -> Grouped {
+        Grouped::activation(Observation {
+            samples: values.to_vec(),
+            batch_max: batch_max.to_vec(),
+            count: values.len() as u64,
+            ..Observation::default()
+        })
+    }
+
     fn ranges(values: &[f32], batch_max: &[f32], rule: RangeRule) -> i32 {
-        let values = Grouped::activation(values.to_vec(), batch_max.to_vec());
+        let values = seen(values, batch_max);
         choose_range(&values, format(2, 1), rule).0[0]
     }
 
@@ -182,7 +224,7 @@ mod tests {
         let mut values: Vec<f32> =
             (0..4096).map(|i| ((i * 37) % 200) as f32 / 100.0 - 1.0).collect();
         values.push(6.5);
-        let grouped = Grouped::activation(values.clone(), Vec::new());
+        let grouped = seen(&values, &[]);
         let (r, error) = choose_range(&grouped, format(1, 2), RangeRule::Mse);
         assert!(r[0] < ranges(&values, &[], RangeRule::Max));
         let brute = format(1, 2)
@@ -193,10 +235,25 @@ mod tests {
     }
 
     #[test]
+    fn an_outlier_that_no_sample_meets_still_counts() {
+        // One value in a million holds more energy than all others together.
+        let mut batch: Vec<f32> = (0..1 << 20).map(|i| (i % 200) as f32 / 100.0 - 1.0).collect();
+        batch[12_345] = 4000.0;
+        let mut observation = Observation::default();
+        observation.record(&batch);
+        assert!(!observation.samples.contains(&4000.0));
+        let sampled = Grouped::activation(observation);
+        let whole = seen(&batch, &[]);
+        let eight_bits = format(3, 4);
+        let (range, _) = choose_range(&sampled, eight_bits, RangeRule::Mse);
+        assert_eq!(range, choose_range(&whole, eight_bits, RangeRule::Mse).0);
+    }
+
+    #[test]
     fn coding_with_least_error_is_chosen() {
         let uniform: Vec<f32> = (0..999).map(|i| i as f32 / 499.5 - 1.0).collect();
         let candidates = AusnFormat::candidates(4, true, Underflow::Gradual);
-        let grouped = Grouped::activation(uniform, Vec::new());
+        let grouped = seen(&uniform, &[]);
         let (chosen, _, error) = choose_coding(&grouped, &candidates, RangeRule::Mse);
         assert_eq!(chosen.exponent_bits(), 1, "evenly spread values want the uniform grid");
         for candidate in candidates {
