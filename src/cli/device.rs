@@ -110,7 +110,9 @@ fn open(name: &str, index: Option<usize>) -> Option<Device> {
     match name {
         #[cfg(feature = "flex")]
         "flex" => Some(Device::flex()),
+        // Burn is about to drop it; users ask for it as long as it is there.
         #[cfg(feature = "ndarray")]
+        #[allow(deprecated)]
         "ndarray" => Some(Device::ndarray()),
         #[cfg(feature = "wgpu")]
         "wgpu" => Some(Device::wgpu(kind())),
