@@ -143,12 +143,10 @@ impl FakeQuantizeOps for Flex {
     ) -> FlexTensor {
         let x = x.to_contiguous();
         let scale = scale.to_contiguous();
-        // Rebinding drops the handle on a gradient that had to be copied, so that the copy is
-        // unique and is written in place.
-        let mut grad = if grad.is_contiguous() { grad } else { grad.to_contiguous() };
-        if slice(&grad).len() != grad.storage::<f32>().len() {
-            grad = grad.to_contiguous();
-        }
+        // One handle at a time: a gradient that nobody else holds is then written in place.
+        let contiguous = grad.to_contiguous();
+        drop(grad);
+        let mut grad = contiguous;
         let rows = Rows::new(&x.shape(), operation.granularity);
         let (x, scale) = (slice(&x), slice(&scale));
         let quantizer = unit_quantizer(operation);
