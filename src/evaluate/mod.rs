@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::quant::{QuantizedModel, Quantizers};
-use crate::tasks::{EvaluationSplit, Source, Task};
+use crate::tasks::{EvaluationSplit, Task, batches_by_size};
 
 pub use layers::{LayerError, LayerTable, write_csv};
 
@@ -30,12 +30,8 @@ pub fn evaluate<T: Task>(
     device: &Device,
 ) -> Vec<SplitScore> {
     let network = network.valid();
-    let score = |split: EvaluationSplit<T::Batch>| {
-        let mut batches = batches(split.source.as_ref(), batch_size, device);
-        let score = task.evaluate(&network, &mut batches);
-        SplitScore { split: split.name.to_string(), value: score.value, examples: score.examples }
-    };
-    task.evaluation_splits().into_iter().map(score).collect()
+    let splits = task.evaluation_splits();
+    splits.iter().map(|split| score(task, &network, split, batch_size, device)).collect()
 }
 
 /// The metric of a quantized model on every split, and the errors of its quantized tensors on the
@@ -50,41 +46,34 @@ pub fn evaluate_quantized<T: Task>(
     let network = model.model.valid();
     let mut scores = Vec::new();
     let mut errors = Vec::new();
-    for (index, split) in task.evaluation_splits().into_iter().enumerate() {
+    for (index, split) in task.evaluation_splits().iter().enumerate() {
         if index == 0 {
             model.quantizers.measure();
         }
-        let mut batches = batches(split.source.as_ref(), batch_size, device);
-        let score = task.evaluate(&network, &mut batches);
+        scores.push(score(task, &network, split, batch_size, device));
         if index == 0 {
             errors = take_errors(&model.quantizers, stage);
         }
-        scores.push(SplitScore {
-            split: split.name.to_string(),
-            value: score.value,
-            examples: score.examples,
-        });
     }
     (scores, errors)
 }
 
-/// What the quantizers measured since they were told to, under the name of a stage.
-pub fn take_errors(quantizers: &Quantizers, stage: &str) -> Vec<LayerError> {
-    let measured = quantizers.take_measurements();
-    measured.iter().map(|(site, m)| LayerError::new(stage, site, &m.error)).collect()
+fn score<T: Task>(
+    task: &T,
+    network: &T::Network,
+    split: &EvaluationSplit<T::Batch>,
+    batch_size: usize,
+    device: &Device,
+) -> SplitScore {
+    let source = split.source.as_ref();
+    let indices = batches_by_size(source, 0..source.len(), batch_size);
+    let mut batches = indices.iter().map(|indices| source.batch(indices, device));
+    let score = task.evaluate(network, &mut batches);
+    SplitScore { split: split.name.to_string(), value: score.value, examples: score.examples }
 }
 
-/// All examples in batches, those of similar size together.
-pub fn batches<'a, B: 'a>(
-    source: &'a dyn Source<B>,
-    batch_size: usize,
-    device: &'a Device,
-) -> impl Iterator<Item = B> + 'a {
-    let mut order: Vec<usize> = (0..source.len()).collect();
-    order.sort_by_key(|&i| source.size(i));
-    let starts = (0..order.len()).step_by(batch_size);
-    starts.map(move |start| {
-        let end = (start + batch_size).min(order.len());
-        source.batch(&order[start..end], device)
-    })
+/// What the quantizers measured since they were told to, under the name of a stage.
+pub fn take_errors(quantizers: &Quantizers, stage: &str) -> Vec<LayerError> {
+    let errors = quantizers.take_errors();
+    errors.iter().map(|(site, error)| LayerError::new(stage, site, error)).collect()
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::Tensor;
-
 use thiserror::Error;
 
-use super::{CalibratedPlan, CalibratedSite, FakeQuantizer, Measurement, Probe, SiteKind, sites};
+use super::{CalibratedPlan, CalibratedSite, FakeQuantizer, Probe, SiteKind, sites};
+use crate::coding::QuantizationError;
 
 /// A fake-quantized model, with a hold on its quantizers.
 #[derive(Clone, Debug)]
@@ -28,11 +28,11 @@ impl Quantizers {
         self.0.iter().for_each(|(_, probe)| probe.measure());
     }
 
-    /// Stops measuring; one measurement for each quantized tensor, in the order of the plan.
-    pub fn take_measurements(&self) -> Vec<(CalibratedSite, Measurement)> {
+    /// Stops measuring; the error of each quantized tensor, in the order of the plan.
+    pub fn take_errors(&self) -> Vec<(CalibratedSite, QuantizationError)> {
         self.0
             .iter()
-            .map(|(site, probe)| (site.clone(), probe.take_measurement().unwrap_or_default()))
+            .map(|(site, probe)| (site.clone(), probe.take_error().unwrap_or_default()))
             .collect()
     }
 }

@@ -70,12 +70,12 @@ pub fn calibrate<M: Module, E: From<CalibrationError>>(
     plan: &Plan,
     run: impl FnOnce(&M) -> Result<(), E>,
 ) -> Result<CalibratedPlan, E> {
+    let candidates = plan.entries.iter().map(candidates).collect::<Result<Vec<_>, _>>()?;
     let observed = observe(model, plan, run)?;
     let mut sites = Vec::new();
-    for (entry, values) in plan.entries.iter().zip(&observed) {
+    for ((entry, candidates), values) in plan.entries.iter().zip(&candidates).zip(&observed) {
         let spec = &entry.spec;
-        let candidates = candidates(entry)?;
-        let (format, range_exponents, _) = choose_coding(values, &candidates, spec.range);
+        let (format, range_exponents, _) = choose_coding(values, candidates, spec.range);
         sites.push(CalibratedSite {
             site: entry.site.clone(),
             format,

@@ -34,7 +34,7 @@ pub use fake_quantize::{Estimator, FakeQuantize, fake_quantize, fake_quantize_co
 pub use granularity::{Folded, Granularity};
 pub(crate) use parameters::parameters;
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
-pub use probe::{Measurement, Observation, Probe};
+pub use probe::{Observation, Probe};
 pub use quantizer::FakeQuantizer;
 pub use range::{Grouped, RangeRule, choose_coding, choose_range};
 pub use site::{Site, SiteKind, sites};

@@ -44,30 +44,21 @@ impl Observation {
     }
 }
 
-/// The quantization error of what passed a quantizer.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Measurement {
-    /// Sums over all values measured.
-    pub error: QuantizationError,
-}
-
-impl Measurement {
-    /// Adds the values of one tensor of `shape`, quantized with `scales`.
-    pub fn record(
-        &mut self,
-        shape: &[usize],
-        values: &[f32],
-        scales: &[f32],
-        operation: FakeQuantize,
-    ) {
-        let coding = operation.format.with_range(0);
-        let quantizer = coding.expect("0 is a legal range exponent").quantizer();
-        let scale_of = operation.granularity.indexer(shape);
-        for (i, &x) in values.iter().enumerate() {
-            let scale = scales[scale_of(i)];
-            let unit = x / scale;
-            self.error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
-        }
+/// Adds to `error` the values of one tensor of `shape`, quantized with `scales`.
+fn record(
+    error: &mut QuantizationError,
+    shape: &[usize],
+    values: &[f32],
+    scales: &[f32],
+    operation: FakeQuantize,
+) {
+    let coding = operation.format.with_range(0);
+    let quantizer = coding.expect("0 is a legal range exponent").quantizer();
+    let scale_of = operation.granularity.indexer(shape);
+    for (i, &x) in values.iter().enumerate() {
+        let scale = scales[scale_of(i)];
+        let unit = x / scale;
+        error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
     }
 }
 
@@ -75,7 +66,7 @@ impl Measurement {
 enum State {
     Idle,
     Observing(Observation),
-    Measuring(Measurement),
+    Measuring(QuantizationError),
 }
 
 /// A recorder that a quantizer and its owner share: clones of a model write to the same probe.
@@ -96,7 +87,7 @@ impl Probe {
 
     /// Measures the quantization error of what passes from now on.
     pub fn measure(&self) {
-        *self.state() = State::Measuring(Measurement::default());
+        *self.state() = State::Measuring(QuantizationError::default());
     }
 
     /// Stops observing; what was seen since [`observe`](Self::observe).
@@ -107,10 +98,10 @@ impl Probe {
         }
     }
 
-    /// Stops measuring; what was seen since [`measure`](Self::measure).
-    pub fn take_measurement(&self) -> Option<Measurement> {
+    /// Stops measuring; the error of what passed since [`measure`](Self::measure).
+    pub fn take_error(&self) -> Option<QuantizationError> {
         match std::mem::replace(&mut *self.state(), State::Idle) {
-            State::Measuring(measurement) => Some(measurement),
+            State::Measuring(error) => Some(error),
             _ => None,
         }
     }
@@ -129,8 +120,8 @@ impl Probe {
         }
         match (&mut *self.state(), quantizer) {
             (State::Observing(observation), _) => observation.record(&host(x)),
-            (State::Measuring(measurement), Some((scale, operation))) => {
-                measurement.record(&x.dims(), &host(x), &host(scale), operation);
+            (State::Measuring(error), Some((scale, operation))) => {
+                record(error, &x.dims(), &host(x), &host(scale), operation);
             }
             _ => {}
         }
@@ -147,10 +138,10 @@ impl Probe {
         if x.is_autodiff() {
             return;
         }
-        if let State::Measuring(measurement) = &mut *self.state()
-            && measurement.error.count == 0
+        if let State::Measuring(error) = &mut *self.state()
+            && error.count == 0
         {
-            measurement.record(&x.dims(), &host(x), &host(scale), operation);
+            record(error, &x.dims(), &host(x), &host(scale), operation);
         }
     }
 

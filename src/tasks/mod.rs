@@ -6,6 +6,7 @@ mod listops;
 mod sst2;
 mod tokens;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,6 +38,17 @@ pub trait Source<B>: Send + Sync {
 
     /// A batch of the given examples.
     fn batch(&self, indices: &[usize], device: &Device) -> B;
+}
+
+/// The indices of examples `range` of a source in batches, those of similar size together.
+pub fn batches_by_size<B>(
+    source: &dyn Source<B>,
+    range: Range<usize>,
+    batch_size: usize,
+) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = range.collect();
+    order.sort_by_key(|&i| source.size(i));
+    order.chunks(batch_size).map(<[usize]>::to_vec).collect()
 }
 
 /// A named set of examples that a model is evaluated on.

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::tasks::Source;
+use crate::tasks::{Source, batches_by_size};
 
 /// Batches that are sorted by size together, so that little of a batch is padding.
 const BATCHES_PER_WINDOW: usize = 32;
@@ -21,7 +21,6 @@ type Hook = Arc<dyn Fn(usize) + Send + Sync>;
 /// A data loader whose epoch n is the same in a run that was resumed as in one that was not.
 ///
 /// Each epoch starts by seeding the device from seed and epoch, so that dropout repeats too.
-#[derive(Clone)]
 pub struct EpochLoader<B> {
     source: Arc<dyn Source<B>>,
     range: Range<usize>,
@@ -75,16 +74,14 @@ impl<B: 'static> EpochLoader<B> {
 
     /// The indices of each batch of an epoch.
     fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = self.range.clone().collect();
-        let size = |&i: &usize| self.source.size(i);
         let Some(seed) = self.shuffle else {
-            order.sort_by_key(size);
-            return order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
+            return batches_by_size(self.source.as_ref(), self.range.clone(), self.batch_size);
         };
+        let mut order: Vec<usize> = self.range.clone().collect();
         let mut rng = epoch_rng(seed, epoch);
         order.shuffle(&mut rng);
         for window in order.chunks_mut(self.batch_size * BATCHES_PER_WINDOW) {
-            window.sort_by_key(size);
+            window.sort_by_key(|&i| self.source.size(i));
         }
         let mut batches: Vec<Vec<usize>> =
             order.chunks(self.batch_size).map(<[usize]>::to_vec).collect();
@@ -123,18 +120,18 @@ impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B>> {
-        Arc::new(Self { device: device.clone(), ..self.clone_shared() })
+        Arc::new(Self { device: device.clone(), ..self.clone() })
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B>> {
         let range = self.range.start + start..self.range.start + end;
-        Arc::new(Self { range, ..self.clone_shared() })
+        Arc::new(Self { range, ..self.clone() })
     }
 }
 
-impl<B> EpochLoader<B> {
-    /// A copy that shares the epoch counter (`B` itself need not be `Clone`).
-    fn clone_shared(&self) -> Self {
+/// A clone shares the epoch counter; `B` itself need not be `Clone`.
+impl<B> Clone for EpochLoader<B> {
+    fn clone(&self) -> Self {
         Self {
             source: self.source.clone(),
             range: self.range.clone(),

@@ -1,18 +1,18 @@
 //! A whole run: float stage, calibration, quantization-aware stage, evaluation.
 
 use burn::module::Module;
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use serde::Serialize;
 
 use super::log::stage_seconds;
+use super::run_folder::read_record;
 use super::stage::Stage;
 use super::{Interrupt, Progress, RunFolder, TrainError};
 use crate::config::{Config, StageConfig};
 use crate::deploy;
-use crate::evaluate::{LayerError, SplitScore, batches, evaluate, evaluate_quantized, write_csv};
-use crate::quant::{self, CalibratedPlan};
-use crate::tasks::{Task, TaskError};
+use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
+use crate::quant::{self, CalibratedPlan, QuantizedModel};
+use crate::tasks::{Task, TaskError, batches_by_size};
 
 /// Names of the stages in logs and files.
 const FLOAT: &str = "float";
@@ -126,7 +126,7 @@ pub fn prepare<T: Task>(
     let mut network = initial_network(task, config, device)?;
     let plan = config.quant.plan(&quant::sites(&network))?;
     if let Some(folder) = &config.train.float_checkpoint {
-        network = load(network, &RunFolder::open(folder)?, FLOAT_MODEL)?;
+        network = read_record(&RunFolder::open(folder)?.file(FLOAT_MODEL), network)?;
     }
     Ok(Start { network, trained: config.train.float_checkpoint.is_some(), plan })
 }
@@ -165,13 +165,13 @@ pub fn train<T: Task>(
     run.clean_up()?;
     let Start { mut network, trained, plan } = start;
     if run.has(FLOAT_MODEL) {
-        network = load(network, run, FLOAT_MODEL)?;
+        network = read_record(&run.file(FLOAT_MODEL), network)?;
     } else {
         if !trained {
             let config = config.train.float_stage();
             network = stage(FLOAT, config, seed).train(network, None)?;
         }
-        save(&network, run, FLOAT_MODEL)?;
+        run.write_record(FLOAT_MODEL, network.clone())?;
     }
     let float = evaluate(task, &network, batch_size, device);
     show(options.progress, FLOAT, &float);
@@ -206,7 +206,7 @@ pub fn train<T: Task>(
                 plan
             }
         };
-        let mut model = quant::attach(network, &calibrated_plan)?;
+        let mut model = attach(network, &calibrated_plan, run)?;
         let (calibrated, errors) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device);
         show(options.progress, CALIBRATED, &calibrated);
         checkpoint(CALIBRATED)?;
@@ -219,7 +219,7 @@ pub fn train<T: Task>(
         show(options.progress, QUANTIZED, &quantized);
         summary.layer_errors.extend(errors);
 
-        save(&model.model, run, QUANTIZED_MODEL)?;
+        run.write_record(QUANTIZED_MODEL, model.model.clone())?;
         run.write_with("layers.csv", |path| {
             write_csv(&summary.layer_errors, std::fs::File::create(path)?)
         })?;
@@ -267,17 +267,13 @@ pub fn evaluate_run<T: Task>(
     check_data(task)?;
     let network = initial_network(task, config, device)?;
     if !run.has(PLAN) {
-        let network = load(network, run, FLOAT_MODEL)?;
+        let network = read_record(&run.file(FLOAT_MODEL), network)?;
         let splits = evaluate(task, &network, config.train.evaluation_batch_size, device);
         return Ok(evaluation(task, FLOAT, splits, Vec::new()));
     }
     let plan: CalibratedPlan = run.read_json(PLAN)?;
-    let mut model = quant::attach(network, &plan).map_err(|error| TrainError::File {
-        action: "use",
-        path: run.file(PLAN),
-        reason: error.to_string(),
-    })?;
-    model.model = load(model.model, run, QUANTIZED_MODEL)?;
+    let mut model = attach(network, &plan, run)?;
+    model.model = read_record(&run.file(QUANTIZED_MODEL), model.model)?;
     let batch_size = config.train.evaluation_batch_size;
     let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
     Ok(evaluation(task, QUANTIZED, splits, layers))
@@ -355,25 +351,25 @@ fn calibrate<T: Task>(
     let batch_size = config.train.quantized_stage().batch_size;
     quant::calibrate(network, plan, |observed| {
         // Batches from all over the sizes, not only the shortest examples.
-        let all = source.len().div_ceil(batch_size);
-        let step = all.div_ceil(config.train.calibration_batches).max(1);
-        let mut chosen = batches(source.as_ref(), batch_size, device).step_by(step);
-        task.evaluate(observed, &mut chosen);
+        let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
+        let step = all.len().div_ceil(config.train.calibration_batches).max(1);
+        let chosen = all.iter().step_by(step);
+        task.evaluate(observed, &mut chosen.map(|indices| source.batch(indices, device)));
         Ok(())
     })
 }
 
-fn save<M: Module>(network: &M, run: &RunFolder, name: &str) -> Result<(), TrainError> {
-    // Burn writes records under another name and renames them.
-    let path = run.file(name);
-    let saved = network.clone().into_record().save(&path);
-    saved.map_err(|error| TrainError::File { action: "write", path, reason: error.to_string() })
-}
-
-fn load<M: Module>(network: M, run: &RunFolder, name: &str) -> Result<M, TrainError> {
-    let path = run.file(name);
-    let loaded = ModuleRecord::load(&path).and_then(|record| network.try_load_record(record));
-    loaded.map_err(|error| TrainError::File { action: "read", path, reason: error.to_string() })
+/// Attaches the plan that a run's folder holds.
+fn attach<M: Module>(
+    network: M,
+    plan: &CalibratedPlan,
+    run: &RunFolder,
+) -> Result<QuantizedModel<M>, TrainError> {
+    quant::attach(network, plan).map_err(|error| TrainError::File {
+        action: "use",
+        path: run.file(PLAN),
+        reason: error.to_string(),
+    })
 }
 
 fn show(progress: Progress, stage: &str, scores: &[SplitScore]) {

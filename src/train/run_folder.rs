@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
+use burn::store::ModuleRecord;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -182,6 +184,18 @@ impl RunFolder {
             .map_err(|reason| TrainError::File { action: "read", path, reason })
     }
 
+    /// Writes a module's parameters.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub(super) fn write_record<M: Module>(&self, name: &str, module: M) -> Result<(), TrainError> {
+        // Burn writes records under another name and renames them.
+        let path = self.file(name);
+        let saved = module.into_record().save(&path);
+        saved.map_err(|error| TrainError::File { action: "write", path, reason: error.to_string() })
+    }
+
     fn create_dir(&self, path: &Path) -> Result<(), TrainError> {
         fs::create_dir_all(path).map_err(|error| TrainError::File {
             action: "create the folder",
@@ -189,6 +203,20 @@ impl RunFolder {
             reason: error.to_string(),
         })
     }
+}
+
+/// Loads a module's parameters.
+///
+/// # Errors
+///
+/// If the file is missing, damaged, or of another module.
+pub(super) fn read_record<M: Module>(path: &Path, module: M) -> Result<M, TrainError> {
+    let loaded = ModuleRecord::load(path).and_then(|record| module.try_load_record(record));
+    loaded.map_err(|error| TrainError::File {
+        action: "read",
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })
 }
 
 /// Lets `write` write to another name in the same folder, then renames.

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::checkpoint::CheckpointerError;
 use burn::train::metric::store::EventStoreClient;
@@ -17,6 +16,7 @@ use burn::train::{
 use super::checkpoint::{self, FileCheckpointer, KeepLastAndBest, PARTS};
 use super::log::RunLog;
 use super::optimizer::{optimizer, schedule};
+use super::run_folder::read_record;
 use super::{EpochLoader, Interrupt, Progress, RunFolder, TrainError};
 use crate::config::{EarlyStopping, Select, StageConfig};
 use crate::evaluate::{LayerError, take_errors, write_csv};
@@ -70,14 +70,14 @@ impl<T: Task> Stage<'_, T> {
 
         let learner = if finished == epochs || patience.exhausted(finished) {
             let learner = self.task.learner(network);
-            self.restore(learner, &checkpoint::model_path(&folder, finished))?
+            read_record(&checkpoint::model_path(&folder, finished), learner)?
         } else {
             let network = network.train();
             self.run_epochs(network, quantizers, &folder, finished, &log, patience, interrupter)?
         };
         let learner = match (self.config.select, log.best_epoch()) {
             (Select::Best, Some(best)) => {
-                self.restore(learner, &checkpoint::model_path(&folder, best))?
+                read_record(&checkpoint::model_path(&folder, best), learner)?
             }
             _ => learner,
         };
@@ -155,15 +155,6 @@ impl<T: Task> Stage<'_, T> {
             return Err(TrainError::Interrupted { stage: self.name });
         }
         Ok(result.model)
-    }
-
-    fn restore(&self, learner: T::Learner, path: &Path) -> Result<T::Learner, TrainError> {
-        let record = ModuleRecord::load(path).and_then(|record| learner.try_load_record(record));
-        record.map_err(|error| TrainError::File {
-            action: "read the checkpoint",
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })
     }
 }
 
