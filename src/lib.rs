@@ -64,6 +64,7 @@
 //! |---|---|
 //! | [`coding`] | number formats as pure arithmetic |
 //! | [`quant`] | the same on tensors: fake quantization, ranges, the plan |
+//! | [`kernels`] | operations that are fused where the backend allows it |
 //! | [`nn`], [`models`] | layers with quantizers inside, and models made of them |
 //! | [`data`], [`tasks`] | data sets, and what is learned from them |
 //! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
@@ -76,6 +77,7 @@ pub mod config;
 pub mod data;
 pub mod deploy;
 pub mod evaluate;
+pub mod kernels;
 pub mod models;
 pub mod nn;
 pub mod quant;

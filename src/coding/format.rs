@@ -222,6 +222,11 @@ impl AusnFormat {
     pub fn with_range(self, range_exponent: i32) -> Result<Ausn, CodingError> {
         Ausn::new(self, range_exponent)
     }
+
+    /// The coding of range exponent 0, to which a scale of 2^r maps that of range exponent r.
+    pub fn unit(self) -> Ausn {
+        self.with_range(0).expect("0 is a legal range exponent of every format")
+    }
 }
 
 /// `ausn`, the bits, `u` if unsigned, `E` and `S`, and `zero-code` if it is: `ausn4u E3S1 zero-code`.

@@ -4,14 +4,13 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::nn::{
-    Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig,
-    Linear, LinearConfig,
+    Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig,
 };
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{CheckpointError, Classifier, load_safetensors};
-use crate::nn::{EncoderLayer, EncoderLayerConfig, Quantized};
+use crate::nn::{EncoderLayer, EncoderLayerConfig, LayerNorm, Quantized, dropout};
 
 /// Configuration of [`Bert`], under the names of a published folder's `config.json` (whose
 /// `hidden_size` is `hidden-size` in a config of this project).
@@ -154,9 +153,7 @@ impl BertConfig {
                 word: embedding(self.vocab_size),
                 position: embedding(self.max_position_embeddings),
                 token_type: embedding(self.type_vocab_size),
-                norm: LayerNormConfig::new(self.hidden_size)
-                    .with_epsilon(self.layer_norm_eps)
-                    .init(device),
+                norm: LayerNorm::new(self.hidden_size, self.layer_norm_eps, device),
                 dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
             },
             layers: (0..self.num_hidden_layers).map(|_| layer.init(device)).collect(),
@@ -307,7 +304,7 @@ impl Embeddings {
         let sum = self.word.forward(tokens)
             + self.position.forward(positions).expand([batch as i64, -1, -1])
             + self.token_type.forward(types).expand([batch as i64, length as i64, -1]);
-        self.dropout.forward(self.norm.forward(sum))
+        dropout(&self.dropout, self.norm.forward(sum))
     }
 }
 
@@ -343,6 +340,6 @@ impl Classifier for BertClassifier {
 
     fn forward(&self, batch: TokenBatch) -> Tensor<2> {
         let pooled = self.encoder.forward(batch).pooled;
-        self.classifier.forward(self.dropout.forward(pooled))
+        self.classifier.forward(dropout(&self.dropout, pooled))
     }
 }

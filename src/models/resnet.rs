@@ -4,12 +4,12 @@ use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use crate::nn::Quantized;
+use crate::kernels::Activation;
+use crate::nn::{Quantized, batch_norm};
 
 /// Configuration of [`ResNet`]: 6n + 2 layers in three stages of n blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,9 +114,10 @@ impl BasicBlock {
     /// - x: `[batch, channels_in, height, width]`, not negative
     /// - output: `[batch, channels_out, height / stride, width / stride]`, not negative
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let inner = relu(self.norm1.forward(self.conv1.forward(x.clone())));
-        let inner = self.norm2.forward(self.conv2.forward(inner));
-        relu(inner + self.shortcut(x))
+        let inner = self.conv1.forward(x.clone());
+        let inner = batch_norm(&self.norm1, inner, Activation::Relu);
+        let inner = batch_norm(&self.norm2, self.conv2.forward(inner), Activation::None);
+        Activation::Relu.forward(inner + self.shortcut(x))
     }
 
     fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
@@ -134,7 +135,7 @@ impl Classifier for ResNet {
     type Input = Tensor<4>;
 
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = relu(self.stem_norm.forward(self.stem.forward(images)));
+        let mut x = batch_norm(&self.stem_norm, self.stem.forward(images), Activation::Relu);
         for block in self.stages.iter().flatten() {
             x = block.forward(x);
         }

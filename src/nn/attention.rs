@@ -2,9 +2,10 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Tensor, activation::softmax};
+use burn::tensor::{Bool, Device, Tensor};
 
-use super::Quantized;
+use super::{Quantized, dropout};
+use crate::kernels::masked_softmax;
 use crate::quant::ActivationQuantizer;
 
 /// Configuration of [`SelfAttention`].
@@ -93,10 +94,9 @@ impl SelfAttention {
         let key = self.key_operand.forward(split(self.key.forward(x.clone())));
         let value = self.value_operand.forward(split(self.value.forward(x)));
 
-        let scores = query.matmul(key.swap_dims(2, 3)) / (head as f64).sqrt();
-        let padding = padding.reshape([batch, 1, 1, length]).expand(scores.dims());
-        let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
-        let probabilities = self.probability_operand.forward(self.dropout.forward(probabilities));
+        let scores = query.matmul(key.swap_dims(2, 3));
+        let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), padding);
+        let probabilities = self.probability_operand.forward(dropout(&self.dropout, probabilities));
 
         let context = probabilities.matmul(value);
         self.output.forward(context.swap_dims(1, 2).reshape([batch, length, width]))

@@ -6,6 +6,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
 use super::Quantized;
+use crate::kernels;
 
 /// Configuration of [`Lstm`].
 #[derive(Clone, Debug)]
@@ -51,13 +52,22 @@ impl Lstm {
     /// - x: `[batch, length, d_input]`
     /// - output: the hidden state at every step, `[batch, length, d_hidden]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, length, _] = x.dims();
-        let device = x.device();
         let weight = self.recurrent.layer.weight.val();
-        let [d_hidden, _] = weight.dims();
         let gates = self.input.forward(x);
+        // What is measured or observed of the hidden states is seen step by step.
+        if gates.is_autodiff() {
+            let quantizer = self.recurrent.input.hidden_quantizer();
+            if let Some(states) = kernels::lstm(&gates, &weight, quantizer) {
+                return states;
+            }
+        }
+        self.step_by_step(gates, weight)
+    }
 
-        let mut hidden = Tensor::<2>::zeros([batch, d_hidden], &device);
+    fn step_by_step(&self, gates: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+        let [batch, length, _] = gates.dims();
+        let [d_hidden, _] = weight.dims();
+        let mut hidden = Tensor::<2>::zeros([batch, d_hidden], &gates.device());
         let mut cell = hidden.clone();
         let mut states = Vec::with_capacity(length);
         for step in gates.split(1, 1) {
@@ -74,4 +84,60 @@ impl Lstm {
 
 fn four(gates: Vec<Tensor<2>>) -> [Tensor<2>; 4] {
     gates.try_into().expect("a product over 4 * d_hidden columns splits into four gates")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{CalibrationError, Plan, QuantSpec, attach, calibrate, sites};
+    use burn::tensor::{Distribution, Tolerance};
+
+    /// Values, and the gradients of gates and recurrent weight, of the one operation and of the
+    /// steps agree.
+    fn agree(lstm: &Lstm, device: &Device) {
+        let random = Tensor::<3>::random([3, 5, 4], Distribution::Normal(0.0, 1.0), device);
+        let gates = lstm.input.forward(random).detach() * 3.0;
+        let run = |one_operation: bool| {
+            let gates = gates.clone().require_grad();
+            let weight = lstm.recurrent.layer.weight.val();
+            let states = match one_operation {
+                true => {
+                    let quantizer = lstm.recurrent.input.hidden_quantizer();
+                    kernels::lstm(&gates, &weight, quantizer).expect("flex has the operation")
+                }
+                false => lstm.step_by_step(gates.clone(), weight),
+            };
+            let weights = Tensor::<1, burn::tensor::Int>::arange(0..3 * 5 * 6, device).float();
+            let loss = (states.clone() * (weights * 0.7).sin().reshape([3, 5, 6])).sum();
+            let gradients = loss.backward();
+            let stored = lstm.recurrent.layer.weight.base();
+            [
+                states.into_data(),
+                gates.grad(&gradients).expect("a gradient").into_data(),
+                stored.grad(&gradients).expect("a gradient").into_data(),
+            ]
+        };
+        for (found, expected) in run(true).iter().zip(&run(false)) {
+            found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4, 1e-5));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn one_operation_equals_the_steps_in_float_and_quantized() {
+        let device = Device::flex();
+        device.seed(3);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&device);
+        agree(&lstm.clone().train(), &device.clone().autodiff());
+
+        let plan =
+            Plan::resolve(&sites(&lstm), Some(QuantSpec::ausn(4)), Some(QuantSpec::ausn(4)), &[]);
+        let plan = calibrate(&lstm, &plan.expect("no patterns"), |lstm| {
+            let x = Tensor::<3>::random([3, 5, 4], Distribution::Normal(0.0, 1.0), &device);
+            lstm.forward(x);
+            Ok::<(), CalibrationError>(())
+        });
+        let quantized = attach(lstm, &plan.expect("finite values")).expect("a float model");
+        agree(&quantized.model.train(), &device.autodiff());
+    }
 }

@@ -4,11 +4,13 @@
 //! (an [`Embedding`](burn::nn::Embedding), say, is used as it is).
 
 mod attention;
+mod fused;
 mod lstm;
 mod quantized;
 mod transformer;
 
 pub use attention::{SelfAttention, SelfAttentionConfig};
+pub use fused::{LayerNorm, batch_norm, conv2d, dropout};
 pub use lstm::{Lstm, LstmConfig};
 pub use quantized::Quantized;
 pub use transformer::{EncoderLayer, EncoderLayerConfig};

@@ -50,6 +50,6 @@ impl Quantized<Conv2d> {
     /// - x: `[batch, channels_in, height_in, width_in]`
     /// - output: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.layer.forward(self.input.forward(x))
+        super::conv2d(&self.layer, self.input.forward(x))
     }
 }

@@ -1,12 +1,11 @@
 //! The Transformer's encoder layer, as in BERT: normalization after each residual sum.
 
 use burn::module::Module;
-use burn::nn::{
-    Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-};
-use burn::tensor::{Bool, Device, Tensor, activation::gelu};
+use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
+use burn::tensor::{Bool, Device, Tensor};
 
-use super::{Quantized, SelfAttention, SelfAttentionConfig};
+use super::{LayerNorm, Quantized, SelfAttention, SelfAttentionConfig, dropout};
+use crate::kernels::gelu;
 
 /// Configuration of [`EncoderLayer`].
 #[derive(Clone, Debug)]
@@ -52,11 +51,7 @@ impl EncoderLayerConfig {
             let config = LinearConfig::new(from, to).with_initializer(self.initializer.clone());
             Quantized::new(config.init(device), device)
         };
-        let norm = || {
-            LayerNormConfig::new(self.hidden_size)
-                .with_epsilon(self.layer_norm_epsilon)
-                .init(device)
-        };
+        let norm = || LayerNorm::new(self.hidden_size, self.layer_norm_epsilon, device);
         let attention = SelfAttentionConfig {
             hidden_size: self.hidden_size,
             heads: self.heads,
@@ -83,10 +78,10 @@ impl EncoderLayer {
     /// - padding: `[batch, length]`, true where there is no token
     /// - output: `[batch, length, hidden_size]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
-        let attended = self.dropout.forward(self.attention.forward(x.clone(), padding));
+        let attended = dropout(&self.dropout, self.attention.forward(x.clone(), padding));
         let x = self.attention_norm.forward(x + attended);
         let inner = gelu(self.intermediate.forward(x.clone()));
-        let result = self.dropout.forward(self.output.forward(inner));
+        let result = dropout(&self.dropout, self.output.forward(inner));
         self.output_norm.forward(x + result)
     }
 }

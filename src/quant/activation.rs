@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::quantizer::{FakeQuantizer, Observer};
+use crate::kernels::HiddenQuantizer;
 
 /// A place in a layer where an activation is quantized: the identity until a plan attaches a
 /// [`FakeQuantizer`].
@@ -29,6 +30,12 @@ impl ActivationQuantizer {
     /// A place for values that cannot be negative.
     pub fn non_negative(device: &Device) -> Self {
         Self::NonNegative(slot(device))
+    }
+
+    /// The coding that is attached, for an operation that rounds inside.
+    pub(crate) fn hidden_quantizer(&self) -> Option<HiddenQuantizer> {
+        let (Self::Signed(slot) | Self::NonNegative(slot)) = self;
+        slot.reparameterization::<FakeQuantizer>().map(FakeQuantizer::hidden_quantizer)
     }
 
     /// Quantizes `x`, or returns it unchanged while no coding is attached. Any shape.

@@ -52,8 +52,7 @@ fn record(
     scales: &[f32],
     operation: FakeQuantize,
 ) {
-    let coding = operation.format.with_range(0);
-    let quantizer = coding.expect("0 is a legal range exponent").quantizer();
+    let quantizer = operation.format.unit().quantizer();
     let scale_of = operation.granularity.indexer(shape);
     for (i, &x) in values.iter().enumerate() {
         let scale = scales[scale_of(i)];

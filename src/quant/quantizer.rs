@@ -3,7 +3,8 @@
 use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::{Device, Tensor};
 
-use super::{FakeQuantize, Probe, fake_quantize};
+use super::{Estimator, FakeQuantize, Probe, fake_quantize};
+use crate::kernels::HiddenQuantizer;
 
 /// Fake quantization with its scales, attached to a parameter.
 ///
@@ -41,6 +42,15 @@ impl FakeQuantizer {
     /// What the quantizer does, apart from the scales.
     pub fn operation(&self) -> FakeQuantize {
         self.operation
+    }
+
+    /// The same with one scale, for an operation that rounds inside.
+    pub(super) fn hidden_quantizer(&self) -> HiddenQuantizer {
+        HiddenQuantizer {
+            quantizer: self.operation.format.unit().quantizer(),
+            scale: self.scale.val().into_scalar(),
+            clipped: self.operation.estimator == Estimator::Clipped,
+        }
     }
 
     /// Quantizes an activation of any shape.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{
@@ -11,6 +10,7 @@ use burn::train::{
 };
 
 use super::{EvaluationSplit, MetricInfo, Score, Source, Task, TaskError};
+use crate::kernels::cross_entropy;
 use crate::models::Classifier;
 
 /// A batch of inputs and their classes.
@@ -43,8 +43,7 @@ pub struct ClassificationTask<N: Classifier> {
 impl<N: Classifier> Classification<N> {
     fn forward(&self, batch: ClassificationBatch<N::Input>) -> ClassificationOutput {
         let logits = self.network.forward(batch.input);
-        let loss = CrossEntropyLossConfig::new().init(&logits.device());
-        let loss = loss.forward(logits.clone(), batch.targets.clone());
+        let loss = cross_entropy(logits.clone(), batch.targets.clone());
         ClassificationOutput::new(loss, logits, batch.targets)
     }
 }

@@ -10,9 +10,10 @@ use burn::optim::lr_scheduler::module_lr_scheduler::{ModuleLrScheduler, ModuleLr
 use burn::optim::lr_scheduler::sequential::SequentialLrSchedulerConfig;
 use burn::optim::lr_scheduler::step::StepLrSchedulerConfig;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamWConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{ModuleOptimizer, SgdConfig};
 
 use crate::config::{OptimizerName, ScheduleName, StageConfig};
+use crate::kernels::AdamW;
 
 /// Biases and normalization parameters, which no weight decay should pull to zero.
 const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta)$";
@@ -24,15 +25,11 @@ pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {
     let clipping = stage.gradient_clip_norm.map(|n| GradientClippingConfig::Norm(n as f32).init());
     let not_decayed = ParamGroup::from_regex(NOT_DECAYED).expect("a valid regular expression");
     let optimizer = match settings.name {
-        OptimizerName::Adamw => {
-            let adamw =
-                |decay| AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build();
-            ModuleOptimizer::from(adamw(decay)).with_group(
-                not_decayed,
-                adamw(0.0),
-                clipping.clone(),
-            )
-        }
+        OptimizerName::Adamw => ModuleOptimizer::from(AdamW::new(decay)).with_group(
+            not_decayed,
+            AdamW::new(0.0),
+            clipping.clone(),
+        ),
         OptimizerName::Sgd => {
             let sgd = |decay: f32| {
                 let momentum = settings.momentum.map(|momentum| {

@@ -20,7 +20,7 @@ pub fn fake_quantize_composed<const D: usize>(
     let FakeQuantize { format, granularity, estimator } = operation;
     let scale = expand_scale(scale.detach(), x.dims(), granularity);
     let inner = x.clone().detach() / scale.clone();
-    let max = f64::from(format.with_range(0).expect("0 is a legal range exponent").max());
+    let max = f64::from(format.unit().max());
     let y = round_to_levels(inner.clone(), format, max) * scale;
     let passed = match estimator {
         Estimator::Identity => x,
@@ -83,7 +83,7 @@ fn round_to_levels<const D: usize>(x: Tensor<D>, format: AusnFormat, max: f64) -
 /// S >= 1: inside a binade the levels are evenly spaced, and the parity of the multiple of that
 /// spacing is the parity of the code, so a tie goes where `round` (half to even) sends it.
 fn round_to_steps<const D: usize>(magnitude: Tensor<D>, format: AusnFormat) -> Tensor<D> {
-    let coding = format.with_range(0).expect("0 is a legal range exponent");
+    let coding = format.unit();
     let power = |k: i32| 2f64.powi(k);
     let lowest = match format.underflow() {
         Underflow::Gradual => coding.min_exponent() + 1,
@@ -112,7 +112,7 @@ fn round_to_steps<const D: usize>(magnitude: Tensor<D>, format: AusnFormat) -> T
 
 /// S = 0: the levels are 0 and powers of two; counts the midpoints passed, a tie going to the even code.
 fn round_to_powers<const D: usize>(magnitude: Tensor<D>, format: AusnFormat) -> Tensor<D> {
-    let levels = format.with_range(0).expect("0 is a legal range exponent").levels();
+    let levels = format.unit().levels();
     let mut rounded = magnitude.zeros_like();
     for (code, pair) in levels.windows(2).enumerate() {
         let (low, high) = (f64::from(pair[0]), f64::from(pair[1]));

@@ -1,46 +1,23 @@
 //! Fake quantization on the `flex` backend: one pass over memory on all cores, with a
-//! hand-written gradient.
+//! hand-written gradient that keeps one bit of each element.
 
 use std::mem::MaybeUninit;
 
-use burn::backend::autodiff::{
-    checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-    grads::Gradients,
-    ops::{Backward, Ops, OpsKind, unary},
-};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::backend::TensorMetadata;
 use burn::tensor::{Tensor, TensorData};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{Estimator, FakeQuantize};
 use crate::coding::Quantizer;
+use crate::kernels::flex::{FlexTensor, Pullback, differentiable, values};
 use crate::quant::{Folded, Granularity};
-
-type FlexTensor = FloatTensor<Flex>;
 
 /// Elements that one task handles: small enough to share out, large enough to pay for a task.
 const TASK: usize = 1 << 14;
 
-/// Fake quantization as an operation of a backend.
-#[backend_extension(Flex, Autodiff)]
-pub(super) trait FakeQuantizeOps: Backend {
-    /// The forward pass. `x` has any shape, `scale` is flat.
-    fn fake_quantize(
-        x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        operation: FakeQuantize,
-    ) -> FloatTensor<Self>;
-
-    /// `grad` where `x` is inside the representable range, 0 elsewhere.
-    fn fake_quantize_backward(
-        x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        operation: FakeQuantize,
-    ) -> FloatTensor<Self>;
-}
+/// Elements that a word of a mask tells of.
+const WORD: usize = 32;
 
 /// [`fake_quantize`](super::fake_quantize) for a 32-bit float tensor on `flex`.
 pub(super) fn fake_quantize_fused<const D: usize>(
@@ -48,136 +25,78 @@ pub(super) fn fake_quantize_fused<const D: usize>(
     scale: Tensor<1>,
     operation: FakeQuantize,
 ) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::fake_quantize(
-        x.into_dispatch(),
-        scale.into_dispatch(),
-        operation,
-    ))
+    let inputs = vec![x.into_dispatch(), scale.detach().into_dispatch()];
+    differentiable(inputs, move |inputs, tracked| forward(inputs, operation, tracked))
 }
 
-impl<B: Backend + FakeQuantizeOps, C: CheckpointStrategy> FakeQuantizeOps for Autodiff<B, C> {
-    fn fake_quantize(
-        x: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        operation: FakeQuantize,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct StraightThrough;
+fn forward(
+    inputs: Vec<FlexTensor>,
+    operation: FakeQuantize,
+    tracked: bool,
+) -> (FlexTensor, Pullback) {
+    let [x, scale] = <[_; 2]>::try_from(inputs).expect("two inputs");
+    let shape = x.shape();
+    let rows = Rows::new(&shape, operation.granularity);
+    let masked = tracked && operation.estimator == Estimator::Clipped;
+    let (x, scale) = (values(&x), values(&scale));
+    let quantizer = operation.format.unit().quantizer();
 
-        impl<B: Backend + FakeQuantizeOps> Backward<B, 1> for StraightThrough {
-            /// The input and its scales, or nothing where all gradients pass.
-            type State = Option<(FloatTensor<B>, FloatTensor<B>, FakeQuantize)>;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                unary::<B, _>(ops.parents, ops.node, grads, |grad| match ops.state {
-                    None => grad,
-                    Some((x, scale, operation)) => {
-                        B::fake_quantize_backward(x, scale, grad, operation)
-                    }
-                });
-            }
-        }
-
-        let (x, guard) = x.into_parts();
-        let scale = scale.into_primitive();
-        match StraightThrough.prepare::<C>([guard]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = (operation.estimator == Estimator::Clipped)
-                    .then(|| (x.clone(), scale.clone(), operation));
-                prep.finish(state, B::fake_quantize(x, scale, operation))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::fake_quantize(x, scale, operation)),
-        }
-    }
-
-    fn fake_quantize_backward(
-        _x: FloatTensor<Self>,
-        _scale: FloatTensor<Self>,
-        _grad: FloatTensor<Self>,
-        _operation: FakeQuantize,
-    ) -> FloatTensor<Self> {
-        unimplemented!("a straight-through estimator has no second derivative")
-    }
-}
-
-impl FakeQuantizeOps for Flex {
-    fn fake_quantize(x: FlexTensor, scale: FlexTensor, operation: FakeQuantize) -> FlexTensor {
-        let x = x.to_contiguous();
-        let scale = scale.to_contiguous();
-        let shape = x.shape();
-        let rows = Rows::new(&shape, operation.granularity);
-        let (x, scale) = (slice(&x), slice(&scale));
-        let quantizer = unit_quantizer(operation);
-
-        let mut out = Vec::with_capacity(x.len());
-        out.spare_capacity_mut()[..x.len()]
-            .par_chunks_mut(rows.task)
-            .zip(x.par_chunks(rows.task))
-            .enumerate()
-            .for_each(|(task, (out, x))| {
-                rows.for_each_run(task, x.len(), |range, scales| {
-                    let (x, out) = (&x[range.clone()], &mut out[range]);
-                    match scales {
-                        Scales::One(i) => quantize_run(quantizer, scale[i], x, out),
-                        Scales::Each(first) => {
-                            quantize_each(quantizer, &scale[first..first + x.len()], x, out)
+    let mut out = Vec::with_capacity(x.len());
+    // For each task, one bit for each element: whether it is inside the representable range.
+    let masks: Vec<Vec<u32>> = out.spare_capacity_mut()[..x.len()]
+        .par_chunks_mut(rows.task)
+        .zip(x.par_chunks(rows.task))
+        .enumerate()
+        .map(|(task, (out, x))| {
+            let mut mask = Vec::new();
+            rows.for_each_run(task, x.len(), |range, scales| {
+                let (x, out) = (&x[range.clone()], &mut out[range]);
+                match scales {
+                    Scales::One(i) => {
+                        quantize_run(quantizer, scale[i], x, out);
+                        if masked {
+                            mask_run(quantizer, scale[i], x, &mut mask);
                         }
                     }
-                });
-            });
-        // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
-        unsafe { out.set_len(x.len()) };
-        FlexTensor::from_data(TensorData::new(out, shape))
-    }
-
-    fn fake_quantize_backward(
-        x: FlexTensor,
-        scale: FlexTensor,
-        grad: FlexTensor,
-        operation: FakeQuantize,
-    ) -> FlexTensor {
-        let x = x.to_contiguous();
-        let scale = scale.to_contiguous();
-        // One handle at a time: a gradient that nobody else holds is then written in place.
-        let contiguous = grad.to_contiguous();
-        drop(grad);
-        let mut grad = contiguous;
-        let rows = Rows::new(&x.shape(), operation.granularity);
-        let (x, scale) = (slice(&x), slice(&scale));
-        let quantizer = unit_quantizer(operation);
-
-        grad.storage_mut::<f32>()
-            .par_chunks_mut(rows.task)
-            .zip(x.par_chunks(rows.task))
-            .enumerate()
-            .for_each(|(task, (grad, x))| {
-                rows.for_each_run(task, x.len(), |range, scales| {
-                    let (x, grad) = (&x[range.clone()], &mut grad[range]);
-                    match scales {
-                        Scales::One(i) => mask_run(quantizer, scale[i], x, grad),
-                        Scales::Each(first) => {
-                            mask_each(quantizer, &scale[first..first + x.len()], x, grad)
+                    Scales::Each(first) => {
+                        let scale = &scale[first..first + x.len()];
+                        quantize_each(quantizer, scale, x, out);
+                        if masked {
+                            mask_each(quantizer, scale, x, &mut mask);
                         }
                     }
-                });
+                }
             });
-        grad
-    }
+            mask
+        })
+        .collect();
+    // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
+    unsafe { out.set_len(x.len()) };
+    let pullback = move |grad: FlexTensor, _: &[bool]| {
+        let dx = match masked {
+            true => backward(grad, &rows, &masks),
+            false => grad,
+        };
+        vec![Some(dx), None]
+    };
+    (FlexTensor::from_data(TensorData::new(out, shape)), Box::new(pullback))
 }
 
-/// The coding at range exponent 0, to which the scales map every element.
-fn unit_quantizer(operation: FakeQuantize) -> Quantizer {
-    let coding = operation.format.with_range(0);
-    coding.expect("0 is a legal range exponent of every format").quantizer()
-}
-
-fn slice(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("a contiguous tensor of 32-bit floats")
+fn backward(grad: FlexTensor, rows: &Rows, masks: &[Vec<u32>]) -> FlexTensor {
+    // One handle at a time: a gradient that nobody else holds is then written in place.
+    let contiguous = grad.to_contiguous();
+    drop(grad);
+    let mut grad = contiguous;
+    grad.storage_mut::<f32>().par_chunks_mut(rows.task).zip(masks).enumerate().for_each(
+        |(task, (grad, mask))| {
+            let mut words = mask.as_slice();
+            rows.for_each_run(task, grad.len(), |range, _| {
+                let here = words.split_off(..range.len().div_ceil(WORD));
+                apply_mask(here.expect("as many words as forward"), &mut grad[range]);
+            });
+        },
+    );
+    grad
 }
 
 /// The scales of a run of neighbouring elements.
@@ -273,15 +192,27 @@ fn quantize_each(quantizer: Quantizer, scale: &[f32], x: &[f32], out: &mut [Mayb
     }
 }
 
+/// A word in which the bit of every element is set that is inside the range.
+#[inline(always)]
+fn word(inside: impl Fn(usize) -> bool) -> u32 {
+    let mut bits = [0u32; WORD];
+    for (i, bit) in bits.iter_mut().enumerate() {
+        *bit = if inside(i) { 1 << i } else { 0 };
+    }
+    bits.iter().fold(0, |word, bit| word | bit)
+}
+
 #[multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn mask_run(quantizer: Quantizer, scale: f32, x: &[f32], grad: &mut [f32]) {
+fn mask_run(quantizer: Quantizer, scale: f32, x: &[f32], mask: &mut Vec<u32>) {
     let inverse = 1.0 / scale;
-    for (grad, &x) in grad.iter_mut().zip(x) {
-        *grad = if quantizer.in_range(x * inverse) { *grad } else { 0.0 };
+    let (whole, rest) = x.as_chunks::<WORD>();
+    mask.extend(whole.iter().map(|x| word(|i| quantizer.in_range(x[i] * inverse))));
+    if !rest.is_empty() {
+        mask.push(word(|i| i < rest.len() && quantizer.in_range(rest[i] * inverse)));
     }
 }
 
@@ -290,8 +221,24 @@ fn mask_run(quantizer: Quantizer, scale: f32, x: &[f32], grad: &mut [f32]) {
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn mask_each(quantizer: Quantizer, scale: &[f32], x: &[f32], grad: &mut [f32]) {
-    for ((grad, &x), &scale) in grad.iter_mut().zip(x).zip(scale) {
-        *grad = if quantizer.in_range(x / scale) { *grad } else { 0.0 };
+fn mask_each(quantizer: Quantizer, scale: &[f32], x: &[f32], mask: &mut Vec<u32>) {
+    let ((whole, rest), (scales, last)) = (x.as_chunks::<WORD>(), scale.as_chunks::<WORD>());
+    let words = whole.iter().zip(scales);
+    mask.extend(words.map(|(x, scale)| word(|i| quantizer.in_range(x[i] / scale[i]))));
+    if !rest.is_empty() {
+        mask.push(word(|i| i < rest.len() && quantizer.in_range(rest[i] / last[i])));
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn apply_mask(mask: &[u32], grad: &mut [f32]) {
+    for (grad, &word) in grad.chunks_mut(WORD).zip(mask) {
+        for (i, grad) in grad.iter_mut().enumerate() {
+            *grad = if word & (1 << i) != 0 { *grad } else { 0.0 };
+        }
     }
 }

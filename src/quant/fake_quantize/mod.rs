@@ -5,12 +5,12 @@ mod composed;
 mod fused;
 
 use burn::tensor::Tensor;
-#[cfg(feature = "flex")]
-use burn::{backend::DispatchDevice, tensor::DType};
 use serde::{Deserialize, Serialize};
 
 use super::Granularity;
 use crate::coding::AusnFormat;
+#[cfg(feature = "flex")]
+use crate::kernels::flex::available;
 
 pub use composed::fake_quantize_composed;
 
@@ -66,9 +66,7 @@ pub fn fake_quantize<const D: usize>(
         operation.granularity
     );
     #[cfg(feature = "flex")]
-    if matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_))
-        && x.dtype() == DType::F32
-    {
+    if available(&x) {
         return fused::fake_quantize_fused(x, scale, operation);
     }
     fake_quantize_composed(x, scale, operation)

@@ -1,0 +1,243 @@
+//! A whole LSTM layer (Hochreiter and Schmidhuber 1997) as one operation: one small product a step,
+//! gates and cell in one pass, and one product for the gradient of the recurrent weight.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::TensorData;
+use multiversion::multiversion;
+
+use super::FlexTensor;
+use super::extension::Pullback;
+use super::math::{sigmoid, tanh};
+use super::matrix::{Matrix, multiply_add};
+use super::parallel::values;
+use crate::kernels::HiddenQuantizer;
+
+/// Sizes of a layer's sequences. All of them are laid out `[batch, length, ...]`.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    length: usize,
+    hidden: usize,
+}
+
+impl Sizes {
+    fn elements(&self) -> usize {
+        self.batch * self.length * self.hidden
+    }
+
+    /// Where the elements of one step of one sequence begin, in a tensor of `width` elements a step.
+    fn at(&self, sequence: usize, step: usize, width: usize) -> usize {
+        (sequence * self.length + step) * width
+    }
+
+    /// One step of all sequences, as a matrix of `width` columns.
+    fn step(&self, step: usize, width: usize) -> Matrix {
+        let [rows, columns] = [self.batch, width];
+        Matrix {
+            start: step * width,
+            rows,
+            columns,
+            row_stride: self.length * width,
+            column_stride: 1,
+        }
+    }
+
+    /// All steps of all sequences, as a matrix of `width` columns.
+    fn all(&self, width: usize) -> Matrix {
+        let [rows, columns] = [self.batch * self.length, width];
+        Matrix { start: 0, rows, columns, row_stride: width, column_stride: 1 }
+    }
+
+    /// The recurrent weight.
+    fn weight(&self) -> Matrix {
+        let [rows, columns] = [self.hidden, 4 * self.hidden];
+        Matrix { start: 0, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+}
+
+/// What the backward pass needs: gates after their functions, cells, and the hidden states as the
+/// recurrent product saw them, each state one step later than it was computed.
+struct Kept {
+    gates: Vec<f32>,
+    cells: Vec<f32>,
+    inputs: Vec<f32>,
+    states: FlexTensor,
+    weight: FlexTensor,
+}
+
+/// Inputs: gates `[batch, length, 4 * hidden]` from the inputs, recurrent weight
+/// `[hidden, 4 * hidden]`. Result: the hidden states `[batch, length, hidden]`.
+pub fn forward(
+    inputs: Vec<FlexTensor>,
+    quantizer: Option<HiddenQuantizer>,
+) -> (FlexTensor, Pullback) {
+    let [gates, weight] = <[_; 2]>::try_from(inputs).expect("two inputs");
+    let shape = gates.shape();
+    let sizes = Sizes { batch: shape[0], length: shape[1], hidden: shape[2] / 4 };
+    let hidden = sizes.hidden;
+    let mut gates = values(&gates).to_vec();
+    let mut states = vec![0.0; sizes.elements()];
+    let mut cells = vec![0.0; sizes.elements()];
+    let mut inputs = vec![0.0; sizes.elements()];
+    let zero = vec![0.0; hidden];
+    for step in 0..sizes.length {
+        if step > 0 {
+            for sequence in 0..sizes.batch {
+                let from = &states[sizes.at(sequence, step - 1, hidden)..][..hidden];
+                let to = &mut inputs[sizes.at(sequence, step, hidden)..][..hidden];
+                match quantizer {
+                    Some(quantizer) => quantize(quantizer, from, to),
+                    None => to.copy_from_slice(from),
+                }
+            }
+            let (input, gate) = (sizes.step(step, hidden), sizes.step(step, 4 * hidden));
+            multiply_add((&inputs, input), (values(&weight), sizes.weight()), (&mut gates, gate));
+        }
+        for sequence in 0..sizes.batch {
+            let (before, cells) = cells.split_at_mut(sizes.at(sequence, step, hidden));
+            let before = match step {
+                0 => &zero,
+                _ => &before[sizes.at(sequence, step - 1, hidden)..],
+            };
+            let gates = &mut gates[sizes.at(sequence, step, 4 * hidden)..][..4 * hidden];
+            let states = &mut states[sizes.at(sequence, step, hidden)..][..hidden];
+            run_cell(gates, before, &mut cells[..hidden], states);
+        }
+    }
+    let states =
+        FlexTensor::from_data(TensorData::new(states, [sizes.batch, sizes.length, hidden]));
+    let kept = Kept { gates, cells, inputs, states: states.clone(), weight };
+    let pullback = move |grad: FlexTensor, _: &[bool]| {
+        backward(&kept, sizes, quantizer, &grad.to_contiguous()).map(Some).to_vec()
+    };
+    (states, Box::new(pullback))
+}
+
+fn backward(
+    kept: &Kept,
+    sizes: Sizes,
+    quantizer: Option<HiddenQuantizer>,
+    grad: &FlexTensor,
+) -> [FlexTensor; 2] {
+    let Sizes { batch, length, hidden } = sizes;
+    let (grad, states) = (values(grad), values(&kept.states));
+    let mut dgates = vec![0.0; 4 * sizes.elements()];
+    // Gradients that a step hands to the one before it.
+    let mut dhidden = vec![0.0; batch * hidden];
+    let mut dcell = vec![0.0; batch * hidden];
+    let zero = vec![0.0; hidden];
+    for step in (0..length).rev() {
+        for sequence in 0..batch {
+            let here = sizes.at(sequence, step, hidden);
+            let rows = sequence * hidden..(sequence + 1) * hidden;
+            let dhidden = &mut dhidden[rows.clone()];
+            dhidden.iter_mut().zip(&grad[here..][..hidden]).for_each(|(d, g)| *d += g);
+            let before = match step {
+                0 => &zero,
+                _ => &kept.cells[sizes.at(sequence, step - 1, hidden)..][..hidden],
+            };
+            let gates =
+                sizes.at(sequence, step, 4 * hidden)..sizes.at(sequence, step + 1, 4 * hidden);
+            run_cell_backward(
+                &kept.gates[gates.clone()],
+                before,
+                &kept.cells[here..][..hidden],
+                dhidden,
+                &mut dcell[rows],
+                &mut dgates[gates],
+            );
+        }
+        if step > 0 {
+            dhidden.fill(0.0);
+            let target = Matrix {
+                start: 0,
+                rows: batch,
+                columns: hidden,
+                row_stride: hidden,
+                column_stride: 1,
+            };
+            let weight = (values(&kept.weight), sizes.weight().transposed());
+            multiply_add((&dgates, sizes.step(step, 4 * hidden)), weight, (&mut dhidden, target));
+            if let Some(quantizer) = quantizer.filter(|quantizer| quantizer.clipped) {
+                for (sequence, dhidden) in dhidden.chunks_exact_mut(hidden).enumerate() {
+                    let state = &states[sizes.at(sequence, step - 1, hidden)..][..hidden];
+                    mask(quantizer, state, dhidden);
+                }
+            }
+        }
+    }
+    let mut dweight = vec![0.0; 4 * hidden * hidden];
+    multiply_add(
+        (&kept.inputs, sizes.all(hidden).transposed()),
+        (&dgates, sizes.all(4 * hidden)),
+        (&mut dweight, sizes.weight()),
+    );
+    [
+        FlexTensor::from_data(TensorData::new(dgates, [batch, length, 4 * hidden])),
+        FlexTensor::from_data(TensorData::new(dweight, [hidden, 4 * hidden])),
+    ]
+}
+
+/// Applies the gates' functions in place, and computes cell and state.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn run_cell(gates: &mut [f32], before: &[f32], cell: &mut [f32], state: &mut [f32]) {
+    let width = state.len();
+    let (input, rest) = gates.split_at_mut(width);
+    let (forget, rest) = rest.split_at_mut(width);
+    let (candidate, output) = rest.split_at_mut(width);
+    for i in 0..width {
+        input[i] = sigmoid(input[i]);
+        forget[i] = sigmoid(forget[i]);
+        candidate[i] = tanh(candidate[i]);
+        output[i] = sigmoid(output[i]);
+        cell[i] = forget[i] * before[i] + input[i] * candidate[i];
+        state[i] = output[i] * tanh(cell[i]);
+    }
+}
+
+/// `dcell` comes in as the gradient of this step's cell from the next step, and goes out as that
+/// of the cell before.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn run_cell_backward(
+    gates: &[f32],
+    before: &[f32],
+    cell: &[f32],
+    dstate: &[f32],
+    dcell: &mut [f32],
+    dgates: &mut [f32],
+) {
+    let width = dstate.len();
+    let (input, rest) = gates.split_at(width);
+    let (forget, rest) = rest.split_at(width);
+    let (candidate, output) = rest.split_at(width);
+    let (dinput, rest) = dgates.split_at_mut(width);
+    let (dforget, rest) = rest.split_at_mut(width);
+    let (dcandidate, doutput) = rest.split_at_mut(width);
+    for i in 0..width {
+        let squashed = tanh(cell[i]);
+        let d = dcell[i] + dstate[i] * output[i] * (1.0 - squashed * squashed);
+        doutput[i] = dstate[i] * squashed * output[i] * (1.0 - output[i]);
+        dinput[i] = d * candidate[i] * input[i] * (1.0 - input[i]);
+        dforget[i] = d * before[i] * forget[i] * (1.0 - forget[i]);
+        dcandidate[i] = d * input[i] * (1.0 - candidate[i] * candidate[i]);
+        dcell[i] = d * forget[i];
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn quantize(quantizer: HiddenQuantizer, x: &[f32], out: &mut [f32]) {
+    let HiddenQuantizer { quantizer, scale, .. } = quantizer;
+    let inverse = 1.0 / scale;
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = quantizer.quantize(x * inverse) * scale;
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn mask(quantizer: HiddenQuantizer, x: &[f32], grad: &mut [f32]) {
+    let HiddenQuantizer { quantizer, scale, .. } = quantizer;
+    let inverse = 1.0 / scale;
+    for (grad, &x) in grad.iter_mut().zip(x) {
+        *grad = if quantizer.in_range(x * inverse) { *grad } else { 0.0 };
+    }
+}
