@@ -5,6 +5,8 @@ mod common;
 use ausn::models::Classifier;
 use ausn::models::bert::{Bert, BertConfig, TokenBatch};
 use ausn::models::lstm_classifier::LstmClassifierConfig;
+use ausn::models::lstm_language_model::LstmLanguageModelConfig;
+use ausn::models::mobilenet::MobileNetV2Config;
 use ausn::models::resnet::ResNetConfig;
 use ausn::quant::{
     CalibratedPlan, CalibrationError, GranularitySpec, Plan, QuantSpec, QuantizedModel, attach,
@@ -94,6 +96,36 @@ fn resnet_20_has_the_published_number_of_parameters() {
 }
 
 #[test]
+fn mobilenetv2_has_the_published_number_of_parameters() {
+    let device = Device::default();
+    let model = MobileNetV2Config::default().init(3, 1000, &device);
+    // 3.4 million multiplied out (Sandler et al. 2018, table 4). The slots of the activation
+    // quantizers and the running statistics of 17,056 normalized channels are no weights.
+    let slots = sites(&model).iter().filter(|site| !site.kind.is_weight()).count();
+    assert_eq!(slots, 53);
+    assert_eq!(model.num_params() - slots - 2 * 17_056, 3_504_872);
+    assert_eq!(model.forward(Tensor::zeros([2, 3, 64, 64], &device)).dims(), [2, 1000]);
+    // Widths are rounded to multiples of 8; the last layer is never narrowed.
+    let narrow = MobileNetV2Config { width_multiplier: 0.5, ..MobileNetV2Config::default() };
+    let narrow = narrow.init(3, 10, &device);
+    assert_eq!(narrow.stem.layer.weight.dims(), [16, 3, 3, 3]);
+    assert_eq!(narrow.head.layer.weight.dims(), [1280, 160, 1, 1]);
+}
+
+#[test]
+fn language_model_predicts_every_word() {
+    let device = Device::default();
+    let config = LstmLanguageModelConfig { hidden_size: 6, layers: 2, dropout: 0.5 };
+    let model = config.init(11, &device);
+    let slots = sites(&model).iter().filter(|site| !site.kind.is_weight()).count();
+    assert_eq!(slots, 5, "input and state of two layers, and the output layer's input");
+    let (lstm, output) = (2 * 6 * 24 + 24, 6 * 11 + 11);
+    assert_eq!(model.num_params() - slots, 11 * 6 + 2 * lstm + output);
+    let words = Tensor::<2, Int>::zeros([3, 5], &device);
+    assert_eq!(model.forward(words).dims(), [3, 5, 11]);
+}
+
+#[test]
 fn every_model_quantizes_trains_and_keeps_its_shape() {
     let device = Device::default().autodiff();
     device.seed(2);
@@ -106,7 +138,16 @@ fn every_model_quantizes_trains_and_keeps_its_shape() {
     let resnet = quantized(&resnet, 4, |m| {
         m.forward(observed.clone());
     });
-    check_gradients(&resnet.model, resnet.model.forward(images), "stem.layer.weight");
+    check_gradients(&resnet.model, resnet.model.forward(images.clone()), "stem.layer.weight");
+
+    let mobilenet = MobileNetV2Config { width_multiplier: 0.25, dropout: 0.2 };
+    let mobilenet = mobilenet.init(1, 10, &device);
+    let observed = images.clone().inner();
+    let mobilenet = quantized(&mobilenet, 4, |m| {
+        m.forward(observed.clone());
+    });
+    let logits = mobilenet.model.forward(images);
+    check_gradients(&mobilenet.model, logits, "blocks.3.depthwise.layer.weight");
 
     let lstm = LstmClassifierConfig { hidden_size: 6 }.init(8, 10, &device);
     let observed = rows.clone().inner();

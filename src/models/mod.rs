@@ -3,6 +3,8 @@
 pub mod bert;
 mod checkpoint;
 pub mod lstm_classifier;
+pub mod lstm_language_model;
+pub mod mobilenet;
 pub mod resnet;
 
 pub use checkpoint::{CheckpointError, load_safetensors};

@@ -1,0 +1,200 @@
+//! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381).
+
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
+use burn::nn::{
+    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig,
+    PaddingConfig2d,
+};
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::Classifier;
+use crate::kernels::Activation;
+use crate::nn::{Quantized, batch_norm, dropout};
+
+/// Rows of the paper's table 2: expansion t, channels c, blocks n, stride s of the first block.
+const BOTTLENECKS: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+
+/// Configuration of [`MobileNetV2`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct MobileNetV2Config {
+    /// All channels are multiplied with it and rounded to a multiple of 8.
+    pub width_multiplier: f64,
+    /// Dropout probability before the classifier.
+    pub dropout: f64,
+}
+
+impl Default for MobileNetV2Config {
+    fn default() -> Self {
+        Self { width_multiplier: 1.0, dropout: 0.2 }
+    }
+}
+
+/// MobileNetV2: inverted residual blocks of depthwise convolutions. Serves images of any size; the
+/// published one halves its input five times.
+#[derive(Module, Debug)]
+pub struct MobileNetV2 {
+    /// First convolution, which halves the image.
+    pub stem: Quantized<Conv2d>,
+    /// Normalization after it.
+    pub stem_norm: BatchNorm,
+    /// The blocks, first to last.
+    pub blocks: Vec<InvertedResidual>,
+    /// Convolution to the last channels.
+    pub head: Quantized<Conv2d>,
+    /// Normalization after it.
+    pub head_norm: BatchNorm,
+    /// Average over all positions.
+    pub pool: AdaptiveAvgPool2d,
+    /// Dropout before the classifier.
+    pub dropout: Dropout,
+    /// Linear layer to the classes.
+    pub classifier: Quantized<Linear>,
+}
+
+/// A 1x1 convolution that widens (left out where the expansion is 1), a depthwise 3x3 convolution
+/// and a 1x1 convolution that narrows; with a shortcut where input and output have the same shape.
+#[derive(Module, Debug)]
+pub struct InvertedResidual {
+    /// Widening convolution.
+    pub expand: Option<Quantized<Conv2d>>,
+    /// Normalization after it.
+    pub expand_norm: Option<BatchNorm>,
+    /// Depthwise convolution.
+    pub depthwise: Quantized<Conv2d>,
+    /// Normalization after it.
+    pub depthwise_norm: BatchNorm,
+    /// Narrowing convolution, without an activation after it.
+    pub project: Quantized<Conv2d>,
+    /// Normalization after it.
+    pub project_norm: BatchNorm,
+    /// Whether the input is added to the output.
+    pub shortcut: bool,
+}
+
+impl MobileNetV2Config {
+    /// Makes the model for images of `channels` channels and `classes` classes.
+    pub fn init(&self, channels: usize, classes: usize, device: &Device) -> MobileNetV2 {
+        let stem = self.channels(32);
+        // The paper widens the last layer only, never narrows it.
+        let last =
+            Self { width_multiplier: self.width_multiplier.max(1.0), ..*self }.channels(1280);
+        let mut blocks = Vec::new();
+        let mut from = stem;
+        for (expansion, to, count, stride) in BOTTLENECKS {
+            let to = self.channels(to);
+            for index in 0..count {
+                let stride = if index == 0 { stride } else { 1 };
+                blocks.push(inverted_residual(from, to, expansion, stride, device));
+                from = to;
+            }
+        }
+        MobileNetV2 {
+            stem: Quantized::new(convolution([channels, stem], 3, 2, 1, device), device),
+            stem_norm: BatchNormConfig::new(stem).init(device),
+            blocks,
+            head: Quantized::new(convolution([from, last], 1, 1, 1, device), device),
+            head_norm: BatchNormConfig::new(last).init(device),
+            pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            classifier: Quantized::non_negative(
+                LinearConfig::new(last, classes).init(device),
+                device,
+            ),
+        }
+    }
+
+    /// Channels after the width multiplier: the nearest multiple of 8, at least 8, and never more
+    /// than a tenth below (the rule of the paper's own code).
+    fn channels(&self, channels: usize) -> usize {
+        let exact = channels as f64 * self.width_multiplier;
+        let rounded = ((exact + 4.0) / 8.0).floor().max(1.0) * 8.0;
+        (if rounded < 0.9 * exact { rounded + 8.0 } else { rounded }) as usize
+    }
+}
+
+fn convolution(
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    device: &Device,
+) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+        .with_groups(groups)
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
+        .init(device)
+}
+
+fn inverted_residual(
+    from: usize,
+    to: usize,
+    expansion: usize,
+    stride: usize,
+    device: &Device,
+) -> InvertedResidual {
+    let inner = from * expansion;
+    let widens = expansion > 1;
+    let expand = || Quantized::new(convolution([from, inner], 1, 1, 1, device), device);
+    let depthwise = convolution([inner, inner], 3, stride, inner, device);
+    let project = convolution([inner, to], 1, 1, 1, device);
+    InvertedResidual {
+        expand: widens.then(expand),
+        expand_norm: widens.then(|| BatchNormConfig::new(inner).init(device)),
+        depthwise: Quantized::non_negative(depthwise, device),
+        depthwise_norm: BatchNormConfig::new(inner).init(device),
+        project: Quantized::non_negative(project, device),
+        project_norm: BatchNormConfig::new(to).init(device),
+        shortcut: stride == 1 && from == to,
+    }
+}
+
+impl InvertedResidual {
+    /// Applies the block.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, channels_in, height, width]`
+    /// - output: `[batch, channels_out, height / stride, width / stride]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let inner = match (&self.expand, &self.expand_norm) {
+            (Some(expand), Some(norm)) => {
+                batch_norm(norm, expand.forward(x.clone()), Activation::Relu6)
+            }
+            _ => x.clone(),
+        };
+        let inner = self.depthwise.forward(inner);
+        let inner = batch_norm(&self.depthwise_norm, inner, Activation::Relu6);
+        let inner = batch_norm(&self.project_norm, self.project.forward(inner), Activation::None);
+        if self.shortcut { inner + x } else { inner }
+    }
+}
+
+impl Classifier for MobileNetV2 {
+    /// Images, `[batch, channels, height, width]`.
+    type Input = Tensor<4>;
+
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let mut x = batch_norm(&self.stem_norm, self.stem.forward(images), Activation::Relu6);
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        let x = batch_norm(&self.head_norm, self.head.forward(x), Activation::Relu6);
+        self.classifier.forward(dropout(&self.dropout, self.pool.forward(x).flatten::<2>(1, 3)))
+    }
+}
