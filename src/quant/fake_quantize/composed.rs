@@ -11,7 +11,8 @@ use crate::quant::{Folded, Granularity};
 ///
 /// Every step is exact in f32 (comparisons, products with powers of two, rounding to integers),
 /// so the values are those of the fused kernels bit for bit; no logarithm is taken, since those
-/// of a GPU may be one binade off. Needs about 4 + 2^E passes over memory.
+/// of a GPU may be one binade off. Needs about 4 + 2^E passes over memory. Gradients are those of
+/// the fused kernels too, but that none passes where the input is infinite or NaN.
 pub fn fake_quantize_composed<const D: usize>(
     x: Tensor<D>,
     scale: Tensor<1>,
@@ -33,7 +34,7 @@ pub fn fake_quantize_composed<const D: usize>(
         }
     };
     // A zero that carries the gradient. Where the input is infinite or NaN the difference would
-    // be NaN, so there its value is replaced and the gradient still passes.
+    // be NaN, so there its value is replaced.
     let carrier = passed.clone() - passed.detach();
     let broken = carrier.clone().detach().is_nan();
     y + carrier.mask_fill(broken, 0.0)
