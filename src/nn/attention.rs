@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Tensor};
 
-use super::{Quantized, dropout};
+use super::{Quantized, dropout, linear};
 use crate::kernels::masked_softmax;
 use crate::quant::ActivationQuantizer;
 
@@ -90,9 +90,9 @@ impl SelfAttention {
         let split = |t: Tensor<3>| t.reshape([batch, length, self.heads, head]).swap_dims(1, 2);
 
         let x = self.input.forward(x);
-        let query = self.query_operand.forward(split(self.query.forward(x.clone())));
-        let key = self.key_operand.forward(split(self.key.forward(x.clone())));
-        let value = self.value_operand.forward(split(self.value.forward(x)));
+        let query = split(self.query_operand.forward(linear(&self.query, x.clone())));
+        let key = split(self.key_operand.forward(linear(&self.key, x.clone())));
+        let value = split(self.value_operand.forward(linear(&self.value, x)));
 
         let scores = query.matmul(key.swap_dims(2, 3));
         let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), padding);

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::conv::Conv2d;
-use burn::nn::{BatchNorm, Dropout, PaddingConfig2d};
+use burn::nn::{BatchNorm, Dropout, Linear, PaddingConfig2d};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
@@ -14,6 +14,21 @@ pub fn dropout<const D: usize>(layer: &Dropout, x: Tensor<D>) -> Tensor<D> {
         return x;
     }
     kernels::dropout(x, layer.prob)
+}
+
+/// Applies Burn's linear layer, as one product over all rows.
+///
+/// # Shapes
+///
+/// - x: `[..., d_input]`
+/// - output: `[..., d_output]`
+pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let rows = shape[..D - 1].iter().product::<usize>();
+    // Of a batch of products, the gradient of the weight would be one matrix for each, then added.
+    let y = layer.forward(x.reshape([rows, shape[D - 1]]));
+    shape[D - 1] = y.dims()[1];
+    y.reshape(shape)
 }
 
 /// Applies Burn's convolution.

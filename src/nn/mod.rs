@@ -10,7 +10,7 @@ mod quantized;
 mod transformer;
 
 pub use attention::{SelfAttention, SelfAttentionConfig};
-pub use fused::{LayerNorm, batch_norm, conv2d, dropout};
+pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
 pub use lstm::{Lstm, LstmConfig};
 pub use quantized::Quantized;
 pub use transformer::{EncoderLayer, EncoderLayerConfig};

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, conv::Conv2d};
 use burn::tensor::{Device, Tensor};
 
+use super::{conv2d, linear};
 use crate::quant::ActivationQuantizer;
 
 /// A layer with an activation quantizer at its input.
@@ -38,7 +39,7 @@ impl Quantized<Linear> {
     /// - x: `[..., d_input]`
     /// - output: `[..., d_output]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        self.layer.forward(self.input.forward(x))
+        linear(&self.layer, self.input.forward(x))
     }
 }
 
@@ -50,6 +51,6 @@ impl Quantized<Conv2d> {
     /// - x: `[batch, channels_in, height_in, width_in]`
     /// - output: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        super::conv2d(&self.layer, self.input.forward(x))
+        conv2d(&self.layer, self.input.forward(x))
     }
 }
