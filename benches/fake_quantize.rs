@@ -11,7 +11,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ausn::allocator::MiMalloc = ausn::allocator::MiMalloc;
 
 /// 16 M elements, 64 MB.
 const ELEMENTS: usize = 1 << 24;

@@ -71,6 +71,7 @@
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
 
+pub mod allocator;
 pub mod cli;
 pub mod coding;
 pub mod config;

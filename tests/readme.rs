@@ -37,3 +37,33 @@ fn every_file_that_the_readme_names_exists() {
         assert!(root.join(path).exists(), "README names {path}");
     }
 }
+
+#[test]
+fn the_performance_table_shows_the_results_that_are_committed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let results = std::fs::read_to_string(root.join("benches/peers/results.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&results).unwrap();
+    let (_, table) = README.split_once("<!-- performance: begin -->").expect("a table begins");
+    let (table, _) = table.split_once("<!-- performance: end -->").expect("the table ends");
+    let names = [
+        ("BERT", "bert"),
+        ("ResNet-20", "resnet20"),
+        ("LSTM", "lstm"),
+        ("MobileNetV2", "mobilenetv2"),
+    ];
+    for (title, name) in names {
+        let row = table.lines().find(|line| line.starts_with(&format!("| {title}"))).expect(title);
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let times = [
+            (2, "ours_float_ms"),
+            (3, "ours_quantized_ms"),
+            (6, "peer_float_ms"),
+            (7, "peer_quantized_ms"),
+        ];
+        for (column, key) in times {
+            let shown: f64 = cells[column].parse().unwrap();
+            let measured = results[name][key].as_f64().expect(key);
+            assert!((shown - measured).abs() <= 0.5, "{title}, {key}: {shown} but {measured}");
+        }
+    }
+}
