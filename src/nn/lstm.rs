@@ -86,7 +86,7 @@ fn four(gates: Vec<Tensor<2>>) -> [Tensor<2>; 4] {
     gates.try_into().expect("a product over 4 * d_hidden columns splits into four gates")
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
     use crate::quant::{CalibrationError, Plan, QuantSpec, attach, calibrate, sites};
@@ -123,7 +123,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "flex")]
     fn one_operation_equals_the_steps_in_float_and_quantized() {
         let device = Device::flex();
         device.seed(3);
