@@ -56,6 +56,21 @@ pub fn layer_norm<const D: usize>(
     burn::tensor::module::layer_norm(x, gamma, Some(beta), epsilon)
 }
 
+/// `x weight + bias`.
+///
+/// # Shapes
+///
+/// - x: `[rows, d_input]`; weight: `[d_input, d_output]`; bias: `[d_output]`
+/// - output: `[rows, d_output]`
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    on_flex!(x, {
+        let mut inputs = vec![x.into_dispatch(), weight.into_dispatch()];
+        inputs.extend(bias.map(Tensor::into_dispatch));
+        flex::differentiable(inputs, |inputs, _| flex::linear::forward(inputs))
+    });
+    burn::tensor::module::linear(x, weight, bias)
+}
+
 /// Two-dimensional convolution; `[vertical, horizontal]` stride, dilation and padding.
 ///
 /// # Shapes
@@ -425,6 +440,28 @@ mod tests {
                 b,
                 |b| conv2d(x.clone(), w.clone(), Some(b), o.clone()),
                 |b| burns(x.clone(), w.clone(), Some(b), o.clone()),
+            );
+        }
+    }
+
+    #[test]
+    fn linear_equals_burns() {
+        let device = device();
+        for (rows, from, to) in [(1, 1, 1), (5, 7, 3), (300, 64, 130)] {
+            let (x, w, b) =
+                (random([rows, from], &device), random([from, to], &device), random([to], &device));
+            let (x, w, b) = (&x, &w, &b);
+            let burns = burn::tensor::module::linear::<2>;
+            agree(
+                x,
+                |x| linear(x, w.clone(), Some(b.clone())),
+                |x| burns(x, w.clone(), Some(b.clone())),
+            );
+            agree(w, |w| linear(x.clone(), w, None), |w| burns(x.clone(), w, None));
+            agree(
+                b,
+                |b| linear(x.clone(), w.clone(), Some(b)),
+                |b| burns(x.clone(), w.clone(), Some(b)),
             );
         }
     }

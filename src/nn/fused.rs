@@ -25,8 +25,9 @@ pub fn dropout<const D: usize>(layer: &Dropout, x: Tensor<D>) -> Tensor<D> {
 pub fn linear<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     let mut shape = x.dims();
     let rows = shape[..D - 1].iter().product::<usize>();
-    // Of a batch of products, the gradient of the weight would be one matrix for each, then added.
-    let y = layer.forward(x.reshape([rows, shape[D - 1]]));
+    let x = x.reshape([rows, shape[D - 1]]);
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    let y = kernels::linear(x, layer.weight.val(), bias);
     shape[D - 1] = y.dims()[1];
     y.reshape(shape)
 }

@@ -8,7 +8,7 @@ use multiversion::multiversion;
 use super::FlexTensor;
 use super::extension::Pullback;
 use super::math::{sigmoid, tanh};
-use super::matrix::{Matrix, multiply_add};
+use super::matrix::{Matrix, multiply, multiply_add};
 use super::parallel::values;
 use crate::kernels::HiddenQuantizer;
 
@@ -32,26 +32,18 @@ impl Sizes {
 
     /// One step of all sequences, as a matrix of `width` columns.
     fn step(&self, step: usize, width: usize) -> Matrix {
-        let [rows, columns] = [self.batch, width];
-        Matrix {
-            start: step * width,
-            rows,
-            columns,
-            row_stride: self.length * width,
-            column_stride: 1,
-        }
+        let row_stride = self.length * width;
+        Matrix { start: step * width, row_stride, ..Matrix::new(self.batch, width) }
     }
 
     /// All steps of all sequences, as a matrix of `width` columns.
     fn all(&self, width: usize) -> Matrix {
-        let [rows, columns] = [self.batch * self.length, width];
-        Matrix { start: 0, rows, columns, row_stride: width, column_stride: 1 }
+        Matrix::new(self.batch * self.length, width)
     }
 
     /// The recurrent weight.
     fn weight(&self) -> Matrix {
-        let [rows, columns] = [self.hidden, 4 * self.hidden];
-        Matrix { start: 0, rows, columns, row_stride: columns, column_stride: 1 }
+        Matrix::new(self.hidden, 4 * self.hidden)
     }
 }
 
@@ -149,13 +141,7 @@ fn backward(
         }
         if step > 0 {
             dhidden.fill(0.0);
-            let target = Matrix {
-                start: 0,
-                rows: batch,
-                columns: hidden,
-                row_stride: hidden,
-                column_stride: 1,
-            };
+            let target = Matrix::new(batch, hidden);
             let weight = (values(&kept.weight), sizes.weight().transposed());
             multiply_add((&dgates, sizes.step(step, 4 * hidden)), weight, (&mut dhidden, target));
             if let Some(quantizer) = quantizer.filter(|quantizer| quantizer.clipped) {
@@ -166,12 +152,8 @@ fn backward(
             }
         }
     }
-    let mut dweight = vec![0.0; 4 * hidden * hidden];
-    multiply_add(
-        (&kept.inputs, sizes.all(hidden).transposed()),
-        (&dgates, sizes.all(4 * hidden)),
-        (&mut dweight, sizes.weight()),
-    );
+    let inputs = (kept.inputs.as_slice(), sizes.all(hidden).transposed());
+    let dweight = multiply(inputs, (&dgates, sizes.all(4 * hidden)));
     [
         FlexTensor::from_data(TensorData::new(dgates, [batch, length, 4 * hidden])),
         FlexTensor::from_data(TensorData::new(dweight, [hidden, 4 * hidden])),

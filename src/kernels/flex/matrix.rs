@@ -19,6 +19,11 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// A matrix that fills a slice row by row.
+    pub fn new(rows: usize, columns: usize) -> Self {
+        Self { start: 0, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -39,15 +44,40 @@ impl Matrix {
 }
 
 /// `out += a b`.
-pub fn multiply_add(
+pub fn multiply_add(a: (&[f32], Matrix), b: (&[f32], Matrix), out: (&mut [f32], Matrix)) {
+    let (values, matrix) = out;
+    assert!(matrix.end() <= values.len());
+    // SAFETY: all elements of `matrix` lie inside `values`, and are initialized.
+    unsafe { product(a, b, values.as_mut_ptr(), matrix, true) };
+}
+
+/// `a b`, row by row.
+pub fn multiply(a: (&[f32], Matrix), b: (&[f32], Matrix)) -> Vec<f32> {
+    let matrix = Matrix::new(a.1.rows, b.1.columns);
+    let mut out = Vec::with_capacity(matrix.end());
+    // SAFETY: the vector has room for all elements of `matrix`; the product writes each of them.
+    unsafe {
+        product(a, b, out.as_mut_ptr(), matrix, false);
+        out.set_len(matrix.end());
+    }
+    out
+}
+
+/// Writes `a b` to `out`, or adds it to what stands there.
+///
+/// # Safety
+///
+/// All elements of `out_matrix` must be valid for writes, and where `add` is set, initialized.
+unsafe fn product(
     (a, a_matrix): (&[f32], Matrix),
     (b, b_matrix): (&[f32], Matrix),
-    (out, out_matrix): (&mut [f32], Matrix),
+    out: *mut f32,
+    out_matrix: Matrix,
+    add: bool,
 ) {
     let (m, k, n) = (a_matrix.rows, a_matrix.columns, b_matrix.columns);
     assert_eq!((b_matrix.rows, out_matrix.rows, out_matrix.columns), (k, m, n));
     assert!(a_matrix.end() <= a.len() && b_matrix.end() <= b.len());
-    assert!(out_matrix.end() <= out.len());
     let parallelism = match m * k * n >= PARALLEL {
         true => Parallelism::Rayon(0),
         false => Parallelism::None,
@@ -55,17 +85,17 @@ pub fn multiply_add(
     let strides = |matrix: Matrix| (matrix.column_stride as isize, matrix.row_stride as isize);
     let ((a_cs, a_rs), (b_cs, b_rs)) = (strides(a_matrix), strides(b_matrix));
     let (out_cs, out_rs) = strides(out_matrix);
-    // SAFETY: all elements of the three matrices lie inside their slices, as asserted above, and
-    // `out` is borrowed mutably, so it overlaps neither of the others.
+    // SAFETY: all elements of `a` and `b` lie inside their slices, as asserted above; `out` is as
+    // the caller promises, and overlaps neither, since they are borrowed.
     unsafe {
         gemm(
             m,
             n,
             k,
-            out.as_mut_ptr().add(out_matrix.start),
+            out.add(out_matrix.start),
             out_cs,
             out_rs,
-            true,
+            add,
             a.as_ptr().add(a_matrix.start),
             a_cs,
             a_rs,

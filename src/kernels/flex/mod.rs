@@ -8,6 +8,7 @@ pub(super) mod dropout;
 mod extension;
 pub(super) mod gelu;
 pub(super) mod layer_norm;
+pub(super) mod linear;
 pub(super) mod lstm;
 mod math;
 mod matrix;
