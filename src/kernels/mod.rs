@@ -1,8 +1,8 @@
 //! Fused operations: what Burn composes of several, as one with a hand-written gradient.
 //!
 //! On the `flex` backend with 32-bit floats each is one pass (or as few as there can be) over
-//! memory on all cores; on every other backend it is Burn's own composition. Results are the same
-//! for any number of cores.
+//! memory on all cores; on every other backend it is Burn's own composition. Work is split, and
+//! sums are taken, in an order that does not depend on the number of cores.
 
 mod adamw;
 #[cfg(feature = "flex")]
