@@ -138,15 +138,20 @@ fn every_model_quantizes_trains_and_keeps_its_shape() {
     let resnet = quantized(&resnet, 4, |m| {
         m.forward(observed.clone());
     });
-    check_gradients(&resnet.model, resnet.model.forward(images.clone()), "stem.layer.weight");
+    check_gradients(&resnet.model, resnet.model.forward(images), "stem.layer.weight");
 
     let mobilenet = MobileNetV2Config { width_multiplier: 0.25, dropout: 0.2 };
     let mobilenet = mobilenet.init(1, 10, &device);
-    let observed = images.clone().inner();
+    let large = Tensor::<4>::random([4, 1, 32, 32], Distribution::Default, &device);
+    // Calibration sees the running statistics: they have to be those of the data by then.
+    for _ in 0..40 {
+        mobilenet.forward(large.clone());
+    }
+    let observed = large.clone().inner();
     let mobilenet = quantized(&mobilenet, 4, |m| {
         m.forward(observed.clone());
     });
-    let logits = mobilenet.model.forward(images);
+    let logits = mobilenet.model.forward(large);
     check_gradients(&mobilenet.model, logits, "blocks.3.depthwise.layer.weight");
 
     let lstm = LstmClassifierConfig { hidden_size: 6 }.init(8, 10, &device);
