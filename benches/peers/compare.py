@@ -145,14 +145,14 @@ def draw(curves, path):
         parts.append(f'<text x="{left}" y="18">{model}: ms a step against {size}</text>')
         parts.append(f'<path d="M{left} 30V{bottom}H{left + width - margin - 20}" fill="none" stroke="#444"/>')
         parts.append(f'<text x="{left - 6}" y="36" text-anchor="end">{top:.0f}</text>')
+        parts.append(f'<text x="{left - 6}" y="{bottom + 4}" text-anchor="end">0</text>')
         for variant, points in lines.items():
             spots = [place(x, y) for x, y in points]
             path_data = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
             parts.append(f'<path d="{path_data}" fill="none" stroke="{colours[variant]}" stroke-width="2"/>')
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[variant]}"/>' for x, y in spots]
-            x, y = spots[-1]
-            offset = 16 if variant == "float" else -8
-            parts.append(f'<text x="{x:.1f}" y="{y + offset:.1f}" text-anchor="end" fill="{colours[variant]}">{variant}</text>')
+            line = 50 if variant == "float" else 66
+            parts.append(f'<text x="{left + 12}" y="{line}" fill="{colours[variant]}">{variant}</text>')
         for x, _ in points:
             parts.append(f'<text x="{place(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x}</text>')
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * len(panels)}" height="{height}" font-family="sans-serif" font-size="12">'
