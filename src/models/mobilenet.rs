@@ -1,16 +1,13 @@
 //! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381).
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
-use burn::nn::{
-    BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Initializer, Linear, LinearConfig,
-    PaddingConfig2d,
-};
+use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::Classifier;
+use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{Quantized, batch_norm, dropout};
 
@@ -122,23 +119,6 @@ impl MobileNetV2Config {
         let rounded = ((exact + 4.0) / 8.0).floor().max(1.0) * 8.0;
         (if rounded < 0.9 * exact { rounded + 8.0 } else { rounded }) as usize
     }
-}
-
-fn convolution(
-    channels: [usize; 2],
-    kernel: usize,
-    stride: usize,
-    groups: usize,
-    device: &Device,
-) -> Conv2d {
-    let padding = kernel / 2;
-    Conv2dConfig::new(channels, [kernel, kernel])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
-        .with_groups(groups)
-        .with_bias(false)
-        .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
-        .init(device)
 }
 
 fn inverted_residual(

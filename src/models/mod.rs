@@ -10,7 +10,9 @@ pub mod resnet;
 pub use checkpoint::{CheckpointError, load_safetensors};
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
+use burn::tensor::{Device, Tensor};
 
 /// A model that sorts its input into classes.
 pub trait Classifier: Module + ModuleDisplay + 'static {
@@ -19,4 +21,22 @@ pub trait Classifier: Module + ModuleDisplay + 'static {
 
     /// The logits of every class, `[batch, classes]`.
     fn forward(&self, input: Self::Input) -> Tensor<2>;
+}
+
+/// A convolution before a normalization: no bias, and as much padding as keeps the size at stride 1.
+fn convolution(
+    channels: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    device: &Device,
+) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+        .with_groups(groups)
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
+        .init(device)
 }

@@ -1,13 +1,13 @@
 //! ResNet for small images (He et al. 2015, arXiv 1512.03385, section 4.2).
 
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Initializer, Linear, LinearConfig, PaddingConfig2d};
+use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 
-use super::Classifier;
+use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{Quantized, batch_norm};
 
@@ -88,12 +88,7 @@ impl ResNetConfig {
 }
 
 fn conv3x3(from: usize, to: usize, stride: usize, device: &Device) -> Conv2d {
-    Conv2dConfig::new([from, to], [3, 3])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-        .with_bias(false)
-        .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
-        .init(device)
+    convolution([from, to], 3, stride, 1, device)
 }
 
 fn basic_block(from: usize, to: usize, stride: usize, device: &Device) -> BasicBlock {

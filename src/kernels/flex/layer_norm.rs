@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::FlexTensor;
 use super::extension::Pullback;
-use super::parallel::{build, task, values, vector};
+use super::parallel::{add_up, build, task, values, vector};
 use super::reduce::sum;
 
 /// Inputs: x `[..., width]`, gamma `[width]`, beta `[width]`.
@@ -53,10 +53,7 @@ fn backward(
         .collect();
     // SAFETY: the tasks cover `0..len`, and `run_backward` writes each of its elements.
     unsafe { dx.set_len(len) };
-    let mut total = vec![0.0; 2 * width];
-    for sums in &sums {
-        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-    }
+    let mut total = add_up(&sums, 2 * width);
     let dbeta = total.split_off(width);
     [
         FlexTensor::from_data(burn::tensor::TensorData::new(dx, x.shape())),

@@ -1,7 +1,5 @@
 //! A linear layer: one product forward, two backward.
 
-use std::mem::MaybeUninit;
-
 use burn::backend::TensorMetadata;
 use burn::tensor::TensorData;
 use rayon::prelude::*;
@@ -9,7 +7,7 @@ use rayon::prelude::*;
 use super::FlexTensor;
 use super::extension::Pullback;
 use super::matrix::{Matrix, multiply, multiply_add};
-use super::parallel::{task, values, vector};
+use super::parallel::{add_up, build, task, values, vector};
 
 /// Inputs: x `[rows, d_input]`, weight `[d_input, d_output]`, perhaps a bias `[d_output]`.
 pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
@@ -21,12 +19,13 @@ pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
     let (rows, d_input, d_output) = (x.shape()[0], x.shape()[1], weight.shape()[1]);
     let (x_matrix, weight_matrix) = (Matrix::new(rows, d_input), Matrix::new(d_input, d_output));
     let y_matrix = Matrix::new(rows, d_output);
+    let tensor = |values, shape: [usize; 2]| FlexTensor::from_data(TensorData::new(values, shape));
+    let (x_values, weight_values) = ((values(&x), x_matrix), (values(&weight), weight_matrix));
     let y = match &bias {
-        None => multiply((values(&x), x_matrix), (values(&weight), weight_matrix)),
+        None => tensor(multiply(x_values, weight_values), [rows, d_output]),
         Some(bias) => {
             let mut y = repeat(values(bias), rows);
-            let weight = (values(&weight), weight_matrix);
-            multiply_add((values(&x), x_matrix), weight, (&mut y, y_matrix));
+            multiply_add(x_values, weight_values, (y.storage_mut(), y_matrix));
             y
         }
     };
@@ -34,8 +33,6 @@ pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
     let pullback = move |grad: FlexTensor, wanted: &[bool]| {
         let grad = grad.to_contiguous();
         let grad = (values(&grad), y_matrix);
-        let tensor =
-            |values, shape: [usize; 2]| FlexTensor::from_data(TensorData::new(values, shape));
         let dx = wanted[0].then(|| {
             let dx = multiply(grad, (values(&weight), weight_matrix.transposed()));
             tensor(dx, [rows, d_input])
@@ -50,24 +47,19 @@ pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
         }
         gradients
     };
-    let y = FlexTensor::from_data(TensorData::new(y, [rows, d_output]));
     (y, Box::new(pullback))
 }
 
-/// `row`, `count` times.
-fn repeat(row: &[f32], count: usize) -> Vec<f32> {
-    let len = row.len() * count;
-    let mut out = Vec::with_capacity(len);
-    out.spare_capacity_mut()[..len].par_chunks_mut(task(row.len())).for_each(|out| {
-        for out in out.chunks_exact_mut(row.len()) {
-            out.iter_mut().zip(row).for_each(|(out, &value)| {
-                MaybeUninit::write(out, value);
-            });
-        }
-    });
-    // SAFETY: all chunks are whole rows, and each of their elements is written.
-    unsafe { out.set_len(len) };
-    out
+/// A matrix of `rows` rows that are all `row`.
+fn repeat(row: &[f32], rows: usize) -> FlexTensor {
+    // SAFETY: a task is whole rows, each of which is written.
+    unsafe {
+        build([rows, row.len()].into(), task(row.len()), |_, out| {
+            for out in out.chunks_exact_mut(row.len()) {
+                out.write_copy_of_slice(row);
+            }
+        })
+    }
 }
 
 /// The sum of every column of rows of `width`; the order of the additions is fixed.
@@ -82,9 +74,5 @@ fn column_sums(x: &[f32], width: usize) -> Vec<f32> {
             sums
         })
         .collect();
-    let mut total = vec![0.0; width];
-    for part in &parts {
-        total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
-    }
-    total
+    add_up(&parts, width)
 }

@@ -21,7 +21,7 @@ use burn::backend::tensor::FloatTensor;
 
 pub(crate) use extension::{Pullback, available, differentiable};
 pub(super) use extension::{booleans, integers, primitive, tensor};
-pub(crate) use parallel::values;
+pub(crate) use parallel::{task, values};
 
 /// A tensor of the `flex` backend.
 pub(crate) type FlexTensor = FloatTensor<Flex>;

@@ -48,3 +48,12 @@ pub fn vector(values: Vec<f32>) -> FlexTensor {
     let len = values.len();
     FlexTensor::from_data(TensorData::new(values, [len]))
 }
+
+/// The sums of parts of `len` elements, added up in the order of the parts.
+pub fn add_up(parts: &[Vec<f32>], len: usize) -> Vec<f32> {
+    let mut total = vec![0.0; len];
+    for part in parts {
+        total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
+    }
+    total
+}

@@ -10,11 +10,8 @@ use rayon::prelude::*;
 
 use super::{Estimator, FakeQuantize};
 use crate::coding::Quantizer;
-use crate::kernels::flex::{FlexTensor, Pullback, differentiable, values};
+use crate::kernels::flex::{FlexTensor, Pullback, differentiable, task, values};
 use crate::quant::{Folded, Granularity};
-
-/// Elements that one task handles: small enough to share out, large enough to pay for a task.
-const TASK: usize = 1 << 14;
 
 /// Elements that a word of a mask tells of.
 const WORD: usize = 32;
@@ -127,12 +124,12 @@ impl Rows {
             }
         };
         let row = match granularity {
-            Granularity::Tensor => TASK,
+            Granularity::Tensor => task(1),
             _ if folded.inner > 1 => folded.inner,
             _ => folded.axis,
         }
         .max(1);
-        Self { row, task: row * TASK.div_ceil(row), granularity, folded }
+        Self { row, task: task(row), granularity, folded }
     }
 
     /// Calls `run(range, scales)` for the runs of task number `task`, which has `len` elements;
