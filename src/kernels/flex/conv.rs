@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::FlexTensor;
 use super::extension::Pullback;
-use super::parallel::{add_up, build, values, vector};
+use super::parallel::{build, values, vector};
 
 /// Positions that are computed at once, and the zeros that may be read beyond the last one.
 const SLACK: usize = 64;
@@ -187,16 +187,6 @@ impl Sizes {
         self.rows.output * self.columns.output
     }
 
-    /// Elements of one example of the input.
-    fn example_in(&self) -> usize {
-        self.groups * self.channels_in * self.input_plane()
-    }
-
-    /// Elements of one example of the output.
-    fn example_out(&self) -> usize {
-        self.groups * self.channels_out * self.output_plane()
-    }
-
     fn phases(&self) -> usize {
         self.rows.stride * self.columns.stride
     }
@@ -236,7 +226,7 @@ impl Sizes {
     fn pad(&self, x: &[f32], group: usize, images: usize, out: &mut [f32]) {
         let (rows, columns) = (self.rows, self.columns);
         let (plane, channels) = (rows.phase * columns.phase, self.channels_in);
-        for (image, x) in x.chunks_exact(self.example_in()).enumerate() {
+        for (image, x) in x.chunks_exact(self.groups * channels * self.input_plane()).enumerate() {
             let x = &x[group * channels * self.input_plane()..];
             for channel in 0..channels {
                 let x = &x[channel * self.input_plane()..][..self.input_plane()];
@@ -274,7 +264,8 @@ impl Sizes {
             .collect();
         let plane = rows.phase * columns.phase;
         let pitch = (images * plane).next_multiple_of(SLACK);
-        let (example_in, example_out) = (self.example_in(), self.example_out());
+        let example_in = self.groups * self.channels_in * self.input_plane();
+        let example_out = self.groups * self.channels_out * self.output_plane();
         let shape =
             [self.batch, self.groups * self.channels_out, rows.output, columns.output].into();
         // SAFETY: every row of every plane of `out` is written.
@@ -350,7 +341,8 @@ impl Sizes {
             })
             .collect();
         let pitch = channel_pitch.next_multiple_of(SLACK);
-        let (example_in, example_out) = (self.example_in(), self.example_out());
+        let example_in = self.groups * self.channels_in * self.input_plane();
+        let example_out = self.groups * self.channels_out * self.output_plane();
         let shape = [self.batch, self.groups * self.channels_in, rows.input, columns.input].into();
         // SAFETY: the phases of all planes hold all their elements.
         unsafe {
@@ -405,7 +397,8 @@ impl Sizes {
         let plane = rows.phase * columns.phase;
         let count = ((images - 1) * plane + plane_span(rows.output, columns)).next_multiple_of(16);
         let pitch = (images * plane).next_multiple_of(SLACK);
-        let (example_in, example_out) = (self.example_in(), self.example_out());
+        let example_in = self.groups * self.channels_in * self.input_plane();
+        let example_out = self.groups * self.channels_out * self.output_plane();
         let weights = self.groups * self.channels_out * shifts.len();
         // Every part sums over its images; the parts are then added in their order.
         let parts = (PARTIAL_SUMS / weights.max(1)).clamp(1, 32);
@@ -454,7 +447,12 @@ impl Sizes {
             .into_par_iter()
             .map(|start| sum_part(start..(start + part).min(self.batch)))
             .collect();
-        add_up(&sums, weights)
+        sums.into_iter()
+            .reduce(|mut total, sum| {
+                total.iter_mut().zip(&sum).for_each(|(total, sum)| *total += sum);
+                total
+            })
+            .unwrap_or_else(|| vec![0.0; weights])
     }
 
     fn bias_gradient(&self, grad: &[f32]) -> Vec<f32> {
