@@ -77,7 +77,8 @@ struct Forward(Arc<Function>);
 
 impl Forward {
     fn run(&self, inputs: Vec<FlexTensor>, tracked: bool) -> (FlexTensor, Pullback) {
-        (self.0)(inputs.iter().map(FlexTensor::to_contiguous).collect(), tracked)
+        // Each handle is given up at once: an input that nobody else holds may become the result.
+        (self.0)(inputs.into_iter().map(|x| x.to_contiguous()).collect(), tracked)
     }
 }
 

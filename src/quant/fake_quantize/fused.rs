@@ -31,44 +31,61 @@ fn forward(
     operation: FakeQuantize,
     tracked: bool,
 ) -> (FlexTensor, Pullback) {
-    let [x, scale] = <[_; 2]>::try_from(inputs).expect("two inputs");
+    let [mut x, scale] = <[_; 2]>::try_from(inputs).expect("two inputs");
     let shape = x.shape();
     let rows = Rows::new(&shape, operation.granularity);
     let masked = tracked && operation.estimator == Estimator::Clipped;
-    let (x, scale) = (values(&x), values(&scale));
+    let scale = values(&scale);
     let quantizer = operation.format.unit().quantizer();
 
-    let mut out = Vec::with_capacity(x.len());
-    // For each task, one bit for each element: whether it is inside the representable range.
-    let masks: Vec<Vec<u32>> = out.spare_capacity_mut()[..x.len()]
-        .par_chunks_mut(rows.task)
-        .zip(x.par_chunks(rows.task))
-        .enumerate()
-        .map(|(task, (out, x))| {
-            let mut mask = Vec::new();
-            rows.for_each_run(task, x.len(), |range, scales| {
-                let (x, out) = (&x[range.clone()], &mut out[range]);
-                match scales {
-                    Scales::One(i) => {
-                        quantize_run(quantizer, scale[i], x, out);
-                        if masked {
-                            mask_run(quantizer, scale[i], x, &mut mask);
-                        }
+    // One bit for each element of a task: whether it is inside the representable range.
+    let run = |(task, mut elements): (usize, Elements)| {
+        let mut mask = Vec::new();
+        rows.for_each_run(task, elements.len(), |range, scales| match scales {
+            Scales::One(i) => {
+                if masked {
+                    mask_run(quantizer, scale[i], &elements.input()[range.clone()], &mut mask);
+                }
+                match &mut elements {
+                    Elements::Apart(x, out) => {
+                        quantize_run(quantizer, scale[i], &x[range.clone()], &mut out[range]);
                     }
-                    Scales::Each(first) => {
-                        let scale = &scale[first..first + x.len()];
-                        quantize_each(quantizer, scale, x, out);
-                        if masked {
-                            mask_each(quantizer, scale, x, &mut mask);
-                        }
+                    Elements::InPlace(x) => {
+                        quantize_run_in_place(quantizer, scale[i], &mut x[range])
                     }
                 }
-            });
-            mask
-        })
-        .collect();
-    // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
-    unsafe { out.set_len(x.len()) };
+            }
+            Scales::Each(first) => {
+                let scale = &scale[first..first + range.len()];
+                if masked {
+                    mask_each(quantizer, scale, &elements.input()[range.clone()], &mut mask);
+                }
+                match &mut elements {
+                    Elements::Apart(x, out) => {
+                        quantize_each(quantizer, scale, &x[range.clone()], &mut out[range]);
+                    }
+                    Elements::InPlace(x) => quantize_each_in_place(quantizer, scale, &mut x[range]),
+                }
+            }
+        });
+        mask
+    };
+    let whole = x.try_storage_mut::<f32>().is_some_and(|x| x.len() == shape.num_elements());
+    let (y, masks): (_, Vec<Vec<u32>>) = if whole {
+        // Nobody else holds the input: it becomes the result.
+        let tasks = x.storage_mut::<f32>().par_chunks_mut(rows.task).map(Elements::InPlace);
+        let masks = tasks.enumerate().map(run).collect();
+        (x, masks)
+    } else {
+        let x = values(&x);
+        let mut out = Vec::with_capacity(x.len());
+        let tasks = out.spare_capacity_mut()[..x.len()].par_chunks_mut(rows.task);
+        let tasks = tasks.zip(x.par_chunks(rows.task)).map(|(out, x)| Elements::Apart(x, out));
+        let masks = tasks.enumerate().map(run).collect();
+        // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
+        unsafe { out.set_len(x.len()) };
+        (FlexTensor::from_data(TensorData::new(out, shape)), masks)
+    };
     let pullback = move |grad: FlexTensor, _: &[bool]| {
         let dx = match masked {
             true => backward(grad, &rows, &masks),
@@ -76,7 +93,26 @@ fn forward(
         };
         vec![Some(dx), None]
     };
-    (FlexTensor::from_data(TensorData::new(out, shape)), Box::new(pullback))
+    (y, Box::new(pullback))
+}
+
+/// The elements of a task, and where their rounded values go.
+enum Elements<'a> {
+    Apart(&'a [f32], &'a mut [MaybeUninit<f32>]),
+    InPlace(&'a mut [f32]),
+}
+
+impl Elements<'_> {
+    fn input(&self) -> &[f32] {
+        match self {
+            Elements::Apart(x, _) => x,
+            Elements::InPlace(x) => x,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.input().len()
+    }
 }
 
 fn backward(grad: FlexTensor, rows: &Rows, masks: &[Vec<u32>]) -> FlexTensor {
@@ -183,9 +219,32 @@ fn quantize_run(quantizer: Quantizer, scale: f32, x: &[f32], out: &mut [MaybeUni
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
+fn quantize_run_in_place(quantizer: Quantizer, scale: f32, x: &mut [f32]) {
+    let inverse = 1.0 / scale;
+    for x in x {
+        *x = quantizer.quantize(*x * inverse) * scale;
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
 fn quantize_each(quantizer: Quantizer, scale: &[f32], x: &[f32], out: &mut [MaybeUninit<f32>]) {
     for ((out, &x), &scale) in out.iter_mut().zip(x).zip(scale) {
         out.write(quantizer.quantize(x / scale) * scale);
+    }
+}
+
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn quantize_each_in_place(quantizer: Quantizer, scale: &[f32], x: &mut [f32]) {
+    for (x, &scale) in x.iter_mut().zip(scale) {
+        *x = quantizer.quantize(*x / scale) * scale;
     }
 }
 
