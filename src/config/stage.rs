@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Problem;
+use crate::kernels::Precision;
 
 /// `[train]`: what both stages share, and what each has of its own.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +17,8 @@ pub struct TrainConfig {
     pub evaluation_batch_size: usize,
     /// Training batches that calibration observes.
     pub calibration_batches: usize,
+    /// Precision of the operands of products, where the device has it.
+    pub precision: Precision,
     /// Start from the float model of this run folder instead of training one.
     pub float_checkpoint: Option<PathBuf>,
     /// Defaults of both stages: see [`StageConfig`].
@@ -44,6 +47,7 @@ impl Default for TrainConfig {
             seed: 42,
             evaluation_batch_size: 256,
             calibration_batches: 16,
+            precision: Precision::default(),
             float_checkpoint: None,
             epochs: None,
             batch_size: None,

@@ -7,6 +7,7 @@
 mod adamw;
 #[cfg(feature = "flex")]
 pub(crate) mod flex;
+mod precision;
 
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Bool, Distribution, Int, Tensor, activation};
@@ -14,6 +15,7 @@ use burn::tensor::{Bool, Distribution, Int, Tensor, activation};
 use crate::coding::Quantizer;
 
 pub use adamw::AdamW;
+pub use precision::{Precision, matmul};
 
 /// Runs `$fused` where the tensor is one of 32-bit floats on the `flex` backend.
 macro_rules! on_flex {
@@ -68,7 +70,12 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
         inputs.extend(bias.map(Tensor::into_dispatch));
         flex::differentiable(inputs, |inputs, _| flex::linear::forward(inputs))
     });
-    burn::tensor::module::linear(x, weight, bias)
+    let y = Precision::current()
+        .product(x, weight, |x, weight| burn::tensor::module::linear(x, weight, None));
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
 }
 
 /// Two-dimensional convolution; `[vertical, horizontal]` stride, dilation and padding.
@@ -93,7 +100,13 @@ pub fn conv2d(
             flex::conv::forward(inputs, &options)
         });
     }
-    burn::tensor::module::conv2d(x, weight, bias, options)
+    let channels = weight.dims()[0];
+    let y = Precision::current()
+        .product(x, weight, |x, weight| burn::tensor::module::conv2d(x, weight, None, options));
+    match bias {
+        Some(bias) => y + bias.reshape([1, channels, 1, 1]),
+        None => y,
+    }
 }
 
 /// What cuts the result of [`batch_norm_train`].

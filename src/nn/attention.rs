@@ -5,7 +5,7 @@ use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::{Quantized, dropout, linear};
-use crate::kernels::masked_softmax;
+use crate::kernels::{masked_softmax, matmul};
 use crate::quant::ActivationQuantizer;
 
 /// Configuration of [`SelfAttention`].
@@ -94,11 +94,11 @@ impl SelfAttention {
         let key = split(self.key_operand.forward(linear(&self.key, x.clone())));
         let value = split(self.value_operand.forward(linear(&self.value, x)));
 
-        let scores = query.matmul(key.swap_dims(2, 3));
+        let scores = matmul(query, key.swap_dims(2, 3));
         let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), padding);
         let probabilities = self.probability_operand.forward(dropout(&self.dropout, probabilities));
 
-        let context = probabilities.matmul(value);
+        let context = matmul(probabilities, value);
         self.output.forward(context.swap_dims(1, 2).reshape([batch, length, width]))
     }
 }

@@ -71,7 +71,7 @@ impl Lstm {
         let mut cell = hidden.clone();
         let mut states = Vec::with_capacity(length);
         for step in gates.split(1, 1) {
-            let recurrent = self.recurrent.input.forward(hidden).matmul(weight.clone());
+            let recurrent = kernels::matmul(self.recurrent.input.forward(hidden), weight.clone());
             let gates = step.squeeze_dim::<2>(1) + recurrent;
             let [input, forget, candidate, output] = four(gates.chunk(4, 1));
             cell = sigmoid(forget) * cell + sigmoid(input) * candidate.tanh();

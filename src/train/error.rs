@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use thiserror::Error;
 
 use crate::quant::{AttachError, CalibrationError, PlanError};
@@ -29,6 +30,17 @@ pub enum TrainError {
         split: &'static str,
         /// `train on` or `measure`.
         purpose: &'static str,
+    },
+    /// The device does not compute in the precision that was asked for.
+    #[error(
+        "train.precision is \"{precision}\", in which {device:?} does not compute; use \"f32\", or \
+         another device (`ausn devices` lists them)"
+    )]
+    Precision {
+        /// The precision.
+        precision: &'static str,
+        /// The device.
+        device: Box<Device>,
     },
     /// The training loss is NaN or infinite.
     #[error(
@@ -81,7 +93,9 @@ impl TrainError {
     /// Whether what the user wrote is the cause, rather than the state of files or the training.
     pub fn is_user_error(&self) -> bool {
         match self {
-            TrainError::Plan(_) | TrainError::RunFolder { .. } => true,
+            TrainError::Plan(_) | TrainError::RunFolder { .. } | TrainError::Precision { .. } => {
+                true
+            }
             TrainError::Calibration(error) => matches!(error, CalibrationError::FixedRange { .. }),
             TrainError::Task(error) => error.is_user_error(),
             _ => false,

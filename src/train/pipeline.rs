@@ -123,6 +123,7 @@ pub fn prepare<T: Task>(
     device: &Device,
 ) -> Result<Start<T::Network>, TrainError> {
     check_data(task)?;
+    set_precision(config, device)?;
     let mut network = initial_network(task, config, device)?;
     let plan = config.quant.plan(&quant::sites(&network))?;
     if let Some(folder) = &config.train.float_checkpoint {
@@ -265,6 +266,7 @@ pub fn evaluate_run<T: Task>(
     device: &Device,
 ) -> Result<Evaluation, TrainError> {
     check_data(task)?;
+    set_precision(config, device)?;
     let network = initial_network(task, config, device)?;
     if !run.has(PLAN) {
         let network = read_record(&run.file(FLOAT_MODEL), network)?;
@@ -328,6 +330,16 @@ pub fn initial_network<T: Task>(
     // runs later from changing the draw; clones share what was drawn.
     let _ = network.valid();
     Ok(network)
+}
+
+fn set_precision(config: &Config, device: &Device) -> Result<(), TrainError> {
+    let precision = config.train.precision;
+    if !precision.supported(device) {
+        let device = Box::new(device.clone());
+        return Err(TrainError::Precision { precision: precision.name(), device });
+    }
+    precision.set();
+    Ok(())
 }
 
 fn check_data<T: Task>(task: &T) -> Result<(), TrainError> {

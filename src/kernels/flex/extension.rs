@@ -13,13 +13,18 @@ use burn::backend::{
     Autodiff, Backend, BackendTensor, Dispatch, DispatchAutodiffContext, DispatchDevice,
     DispatchTensor, DispatchTensorKind, Flex, backend_extension,
 };
-use burn::tensor::{Bool, DType, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use super::FlexTensor;
 
 /// Whether a tensor is one of 32-bit floats on the `flex` backend.
 pub fn available<const D: usize>(x: &Tensor<D>) -> bool {
-    matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_)) && x.dtype() == DType::F32
+    is_flex(&x.device().inner()) && x.dtype() == DType::F32
+}
+
+/// Whether a device without autodiff is that of the `flex` backend.
+pub fn is_flex(device: &Device) -> bool {
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The primitive of a tensor outside of autodiff.

@@ -20,7 +20,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 
 pub(crate) use extension::{Pullback, available, differentiable};
-pub(super) use extension::{booleans, integers, primitive, tensor};
+pub(super) use extension::{booleans, integers, is_flex, primitive, tensor};
 pub(crate) use parallel::{task, values};
 
 /// A tensor of the `flex` backend.
