@@ -19,25 +19,25 @@ const ROUND_TO_INTEGER: f32 = (1 << (f32::MANTISSA_DIGITS - 1)) as f32;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantizer {
     /// Bits of the maximum level. Magnitudes compare as their bits do.
-    max: u32,
+    pub(crate) max: u32,
     /// Bits of `2^k_min`, from which codes are counted.
-    base: u32,
+    pub(crate) base: u32,
     /// Bits of the smallest magnitude that the region of superpositions may see.
-    floor: u32,
+    pub(crate) floor: u32,
     /// `23 - S`, the bits of an `f32` below its code.
-    shift: u32,
+    pub(crate) shift: u32,
     /// One less than half a step of the code.
-    half_less_one: u32,
+    pub(crate) half_less_one: u32,
     /// The bits of the code.
-    mask: u32,
+    pub(crate) mask: u32,
     /// Bits of the smallest magnitude that is not in the underflow region.
-    underflow_end: u32,
+    pub(crate) underflow_end: u32,
     /// `2^u`, the step of the underflow region; 0 if that region is all zero.
-    unit: f32,
+    pub(crate) unit: f32,
     /// `2^-u`, or 0.
-    inverse_unit: f32,
+    pub(crate) inverse_unit: f32,
     /// All ones if the coding is unsigned.
-    drop_negative: u32,
+    pub(crate) drop_negative: u32,
 }
 
 impl Quantizer {

@@ -1,6 +1,8 @@
 //! The fake-quantize operation: round to the levels of a coding, pass gradients straight through.
 
 mod composed;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod fused;
 
@@ -47,8 +49,9 @@ pub struct FakeQuantize {
 /// Infinities saturate, NaN stays NaN. The gradient with respect to `x` is that of
 /// [`Estimator`]; `scale` gets none.
 ///
-/// On the `flex` backend with 32-bit floats this is one pass over memory on all cores; on every
-/// other backend it is [`fake_quantize_composed`], which gives the same values.
+/// On the `flex` backend with 32-bit floats this is one pass over memory on all cores, on a GPU one
+/// kernel that reads and writes each element once; on every other backend it is
+/// [`fake_quantize_composed`], which gives the same values.
 ///
 /// # Panics
 ///
@@ -68,6 +71,10 @@ pub fn fake_quantize<const D: usize>(
     #[cfg(feature = "flex")]
     if available(&x) {
         return fused::fake_quantize_fused(x, scale, operation);
+    }
+    #[cfg(feature = "cube")]
+    if cube::available(&x) {
+        return cube::fake_quantize_cube(x, scale, operation);
     }
     fake_quantize_composed(x, scale, operation)
 }
