@@ -1,15 +1,18 @@
 //! The fake-quantize operation: fused against composed, and against a plain copy of the same bytes.
 //!
 //! `cargo bench --bench fake_quantize`; the last lines give the ratios of the medians of this run.
+//! On a GPU (`--no-default-features --features cuda`) the copy is one element-wise operation, which
+//! reads and writes the same bytes.
 
-use std::hint::black_box;
+mod copy;
+
 use std::time::{Duration, Instant};
 
 use ausn::coding::{AusnFormat, Underflow};
 use ausn::quant::{Estimator, FakeQuantize, Granularity, fake_quantize, fake_quantize_composed};
 use burn::tensor::{Device, Distribution, Tensor};
+use copy::{copy, finish};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rayon::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: ausn::allocator::MiMalloc = ausn::allocator::MiMalloc;
@@ -42,7 +45,7 @@ const GRANULARITIES: [(&str, Granularity); 3] = [
 fn sizes(criterion: &mut Criterion) {
     for exponent in [12, 16, 20, 24, 26] {
         let elements = 1 << exponent;
-        let device = Device::flex();
+        let device = Device::default();
         let x = input(elements, &device);
         let tracked = input(elements, &device.clone().autodiff()).require_grad();
         let mut group = criterion.benchmark_group(format!("fake_quantize, 2^{exponent} f32"));
@@ -51,33 +54,26 @@ fn sizes(criterion: &mut Criterion) {
             let operation = operation(granularity);
             let scale = Tensor::<1>::ones([granularity.count(&x.dims())], &device);
             group.bench_function(BenchmarkId::new("forward", name), |b| {
-                b.iter(|| black_box(fake_quantize(x.clone(), scale.clone(), operation)));
+                b.iter(|| finish(fake_quantize(x.clone(), scale.clone(), operation), &device));
             });
             group.bench_function(BenchmarkId::new("forward and backward", name), |b| {
                 b.iter(|| {
                     let y = fake_quantize(tracked.clone(), scale.clone(), operation);
-                    black_box(y.sum().backward())
+                    finish(y.sum().backward(), &device);
                 });
             });
         }
-        let values = vec![1f32; elements];
-        group.bench_function("copy into fresh memory", |b| b.iter(|| black_box(copy(&values))));
+        group.bench_function("copy into fresh memory", |b| b.iter(|| copy(&x)));
         group.finish();
     }
 }
 
-/// A copy into fresh memory on all cores.
-fn copy(values: &[f32]) -> Vec<f32> {
-    values.par_iter().copied().collect()
-}
-
 /// Medians of alternating runs, so that a busy moment hits all alike.
 fn ratios(_: &mut Criterion) {
-    let device = Device::flex();
+    let device = Device::default();
     let x = input(ELEMENTS, &device);
     let scale = Tensor::<1>::ones([1], &device);
     let operation = operation(Granularity::Tensor);
-    let values = vec![1f32; ELEMENTS];
     let time = |run: &mut dyn FnMut()| {
         let start = Instant::now();
         run();
@@ -86,18 +82,18 @@ fn ratios(_: &mut Criterion) {
     let mut times: [Vec<Duration>; 3] = Default::default();
     for _ in 0..15 {
         times[0].push(time(&mut || {
-            drop(black_box(fake_quantize(x.clone(), scale.clone(), operation)))
+            finish(fake_quantize(x.clone(), scale.clone(), operation), &device);
         }));
         times[1].push(time(&mut || {
-            drop(black_box(fake_quantize_composed(x.clone(), scale.clone(), operation)));
+            finish(fake_quantize_composed(x.clone(), scale.clone(), operation), &device);
         }));
-        times[2].push(time(&mut || drop(black_box(copy(&values)))));
+        times[2].push(time(&mut || copy(&x)));
     }
     let [fused, composed, copy] = times.map(|mut t| {
         t.sort_unstable();
         t[t.len() / 2].as_secs_f64()
     });
-    println!("16M f32, medians of 15 alternating runs:");
+    println!("16M f32, medians of 15 alternating runs on {device:?}:");
     println!("  fused     {:8.2} ms", 1e3 * fused);
     println!("  composed  {:8.2} ms   {:.1} times the fused", 1e3 * composed, composed / fused);
     println!("  copy      {:8.2} ms   {:.2} times the fused", 1e3 * copy, copy / fused);

@@ -6,6 +6,7 @@
 //! another program that measures: for every line on its input it runs one step and answers with a
 //! line `milliseconds loss peak-megabytes`. `benches/peers/compare.py` drives it.
 
+mod copy;
 mod steps;
 
 use std::io::{BufRead, Write};
