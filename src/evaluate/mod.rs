@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::quant::{QuantizedModel, Quantizers};
-use crate::tasks::{EvaluationSplit, Task, batches_by_size};
+use crate::tasks::{EvaluationSplit, Prefetch, Task, batches_by_size};
 
 pub use layers::{LayerError, LayerTable, write_csv};
 
@@ -65,10 +65,9 @@ fn score<T: Task>(
     batch_size: usize,
     device: &Device,
 ) -> SplitScore {
-    let source = split.source.as_ref();
-    let indices = batches_by_size(source, 0..source.len(), batch_size);
-    let mut batches = indices.iter().map(|indices| source.batch(indices, device));
-    let score = task.evaluate(network, &mut batches);
+    let source = &split.source;
+    let indices = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
+    let score = task.evaluate(network, &mut Prefetch::new(source.clone(), indices, device));
     SplitScore { split: split.name.to_string(), value: score.value, examples: score.examples }
 }
 

@@ -3,6 +3,7 @@
 mod classification;
 mod digits;
 mod listops;
+mod prefetch;
 mod sst2;
 mod tokens;
 
@@ -22,6 +23,7 @@ use crate::data::catalog::Locations;
 use crate::models::CheckpointError;
 
 pub use classification::{Classification, ClassificationBatch, ClassificationTask};
+pub use prefetch::Prefetch;
 
 /// Examples that can be made into batches on a device.
 pub trait Source<B>: Send + Sync {

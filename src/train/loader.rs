@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::tasks::{Source, batches_by_size};
+use crate::tasks::{Prefetch, Source, batches_by_size};
 
 /// Batches that are sorted by size together, so that little of a batch is padding.
 const BATCHES_PER_WINDOW: usize = 32;
@@ -106,10 +106,12 @@ impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
         if let Some(start) = &self.on_start {
             start(epoch);
         }
+        let indices = self.batches(epoch);
         Box::new(EpochIterator {
             loader: self,
             epoch,
-            batches: self.batches(epoch).into_iter(),
+            sizes: indices.iter().map(Vec::len).collect::<Vec<_>>().into_iter(),
+            batches: Prefetch::new(self.source.clone(), indices, &self.device),
             processed: 0,
             ended: false,
         })
@@ -148,7 +150,9 @@ impl<B> Clone for EpochLoader<B> {
 struct EpochIterator<'a, B> {
     loader: &'a EpochLoader<B>,
     epoch: usize,
-    batches: std::vec::IntoIter<Vec<usize>>,
+    /// Examples of each batch to come.
+    sizes: std::vec::IntoIter<usize>,
+    batches: Prefetch<B>,
     processed: usize,
     ended: bool,
 }
@@ -157,15 +161,15 @@ impl<B> Iterator for EpochIterator<'_, B> {
     type Item = Result<B, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(indices) = self.batches.next() else {
+        let Some(batch) = self.batches.next() else {
             if let (false, Some(end)) = (self.ended, &self.loader.on_end) {
                 end(self.epoch);
             }
             self.ended = true;
             return None;
         };
-        self.processed += indices.len();
-        Some(Ok(self.loader.source.batch(&indices, &self.loader.device)))
+        self.processed += self.sizes.next().unwrap_or(0);
+        Some(Ok(batch))
     }
 }
 

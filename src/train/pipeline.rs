@@ -12,7 +12,7 @@ use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
-use crate::tasks::{Task, TaskError, batches_by_size};
+use crate::tasks::{Prefetch, Task, TaskError, batches_by_size};
 
 /// Names of the stages in logs and files.
 const FLOAT: &str = "float";
@@ -365,8 +365,8 @@ fn calibrate<T: Task>(
         // Batches from all over the sizes, not only the shortest examples.
         let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
         let step = all.len().div_ceil(config.train.calibration_batches).max(1);
-        let chosen = all.iter().step_by(step);
-        task.evaluate(observed, &mut chosen.map(|indices| source.batch(indices, device)));
+        let chosen = all.into_iter().step_by(step).collect();
+        task.evaluate(observed, &mut Prefetch::new(source.clone(), chosen, device));
         Ok(())
     })
 }

@@ -1,0 +1,111 @@
+//! Batches made ahead of their use.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use burn::tensor::Device;
+
+use super::Source;
+
+/// Batches that wait to be used, at most.
+const AHEAD: usize = 2;
+
+/// The batches of a source, in order, made on a thread of their own while the ones before are used.
+///
+/// Dropping it ends the thread after the batch under way.
+pub struct Prefetch<B> {
+    batches: Receiver<B>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<B: Send + 'static> Prefetch<B> {
+    /// Starts to make the batches of the given indices.
+    pub fn new(source: Arc<dyn Source<B>>, indices: Vec<Vec<usize>>, device: &Device) -> Self {
+        let (sender, batches) = sync_channel(AHEAD);
+        let device = device.clone();
+        let thread = thread::spawn(move || {
+            for indices in indices {
+                if sender.send(source.batch(&indices, &device)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { batches, thread: Some(thread) }
+    }
+}
+
+impl<B> Iterator for Prefetch<B> {
+    type Item = B;
+
+    fn next(&mut self) -> Option<B> {
+        let batch = self.batches.recv().ok();
+        if batch.is_none()
+            && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+        {
+            resume_unwind(panic);
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts the batches that were made; its last example cannot be read.
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Source<usize> for Counted {
+        fn len(&self) -> usize {
+            100
+        }
+
+        fn size(&self, _index: usize) -> usize {
+            1
+        }
+
+        fn batch(&self, indices: &[usize], _device: &Device) -> usize {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(indices, [99], "the last example");
+            indices.iter().sum()
+        }
+    }
+
+    fn start(source: &Arc<Counted>, range: std::ops::Range<usize>) -> Prefetch<usize> {
+        Prefetch::new(source.clone(), range.map(|i| vec![i]).collect(), &Device::default())
+    }
+
+    #[test]
+    fn batches_come_in_order_and_are_made_ahead() {
+        let source = Arc::new(Counted::default());
+        let mut batches = start(&source, 0..50);
+        assert_eq!(batches.next(), Some(0));
+        // The thread goes on without being asked, until enough batches wait.
+        while source.0.load(Ordering::SeqCst) < 1 + AHEAD {
+            thread::yield_now();
+        }
+        assert_eq!(batches.collect::<Vec<_>>(), (1..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn dropping_it_ends_the_thread() {
+        let source = Arc::new(Counted::default());
+        let mut batches = start(&source, 0..50);
+        batches.next();
+        let thread = batches.thread.take().expect("a thread");
+        drop(batches);
+        thread.join().expect("no panic");
+        assert!(source.0.load(Ordering::SeqCst) <= 2 + AHEAD);
+    }
+
+    #[test]
+    #[should_panic(expected = "the last example")]
+    fn a_panic_of_the_source_is_not_an_early_end() {
+        start(&Arc::new(Counted::default()), 98..100).for_each(drop);
+    }
+}
