@@ -55,11 +55,14 @@ fn run(
     step: Step,
 ) {
     let Step { beta_1, beta_2, epsilon, rate, decay, corrections } = step;
+    // One division and one root an element: with more, the pass waits for them, not for memory.
+    let rate = rate / corrections.0;
+    let correction = 1.0 / corrections.1;
     let tensors = parameter.iter_mut().zip(moment_1).zip(moment_2).zip(gradient);
     for (((parameter, moment_1), moment_2), &gradient) in tensors {
         *moment_1 = beta_1 * *moment_1 + (1.0 - beta_1) * gradient;
         *moment_2 = beta_2 * *moment_2 + (1.0 - beta_2) * (gradient * gradient);
-        let update = *moment_1 / corrections.0 / ((*moment_2 / corrections.1).sqrt() + epsilon);
+        let update = *moment_1 / ((*moment_2 * correction).sqrt() + epsilon);
         *parameter = *parameter * decay - rate * update;
     }
 }

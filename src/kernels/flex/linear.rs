@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::FlexTensor;
 use super::extension::Pullback;
-use super::matrix::{Matrix, multiply, multiply_add};
-use super::parallel::{add_up, build, task, values, vector};
+use super::matrix::{Matrix, multiply, multiply_add_row};
+use super::parallel::{add_up, task, values, vector};
 
 /// Inputs: x `[rows, d_input]`, weight `[d_input, d_output]`, perhaps a bias `[d_output]`.
 pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
@@ -22,13 +22,10 @@ pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
     let tensor = |values, shape: [usize; 2]| FlexTensor::from_data(TensorData::new(values, shape));
     let (x_values, weight_values) = ((values(&x), x_matrix), (values(&weight), weight_matrix));
     let y = match &bias {
-        None => tensor(multiply(x_values, weight_values), [rows, d_output]),
-        Some(bias) => {
-            let mut y = repeat(values(bias), rows);
-            multiply_add(x_values, weight_values, (y.storage_mut(), y_matrix));
-            y
-        }
+        None => multiply(x_values, weight_values),
+        Some(bias) => multiply_add_row(x_values, weight_values, values(bias)),
     };
+    let y = tensor(y, [rows, d_output]);
     let has_bias = bias.is_some();
     let pullback = move |grad: FlexTensor, wanted: &[bool]| {
         let grad = grad.to_contiguous();
@@ -48,18 +45,6 @@ pub fn forward(inputs: Vec<FlexTensor>) -> (FlexTensor, Pullback) {
         gradients
     };
     (y, Box::new(pullback))
-}
-
-/// A matrix of `rows` rows that are all `row`.
-fn repeat(row: &[f32], rows: usize) -> FlexTensor {
-    // SAFETY: a task is whole rows, each of which is written.
-    unsafe {
-        build([rows, row.len()].into(), task(row.len()), |_, out| {
-            for out in out.chunks_exact_mut(row.len()) {
-                out.write_copy_of_slice(row);
-            }
-        })
-    }
 }
 
 /// The sum of every column of rows of `width`; the order of the additions is fixed.

@@ -1,9 +1,16 @@
 //! Products of matrices that lie anywhere in a slice.
 
 use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
 
 /// Multiplications from which a product is shared among cores.
 const PARALLEL: usize = 1 << 20;
+
+/// Elements of a block of a product that stays in a core's cache.
+const BLOCK: usize = 1 << 17;
+
+/// Columns of a block, at least.
+const BLOCK_COLUMNS: usize = 128;
 
 /// Where the elements of a matrix stand in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +68,53 @@ pub fn multiply(a: (&[f32], Matrix), b: (&[f32], Matrix)) -> Vec<f32> {
         out.set_len(matrix.end());
     }
     out
+}
+
+/// `a b` plus a row, row by row.
+///
+/// The product is taken in blocks of columns, and the row written to a block just before its
+/// product is added: the result passes through memory once.
+pub fn multiply_add_row(a: (&[f32], Matrix), b: (&[f32], Matrix), row: &[f32]) -> Vec<f32> {
+    let matrix = Matrix::new(a.1.rows, b.1.columns);
+    assert_eq!(row.len(), matrix.columns);
+    let mut out: Vec<f32> = Vec::with_capacity(matrix.end());
+    let start = SendPointer(out.as_mut_ptr());
+    let width = (BLOCK / matrix.rows.max(1)).max(BLOCK_COLUMNS);
+    (0..matrix.columns).into_par_iter().step_by(width).for_each(|first| {
+        let columns = first..matrix.columns.min(first + width);
+        // SAFETY: the vector has room for all elements of `matrix`; each block writes its own
+        // columns of every row, and nobody else writes them.
+        unsafe {
+            for i in 0..matrix.rows {
+                let out = start.get().add(i * matrix.row_stride + first);
+                out.copy_from_nonoverlapping(row[columns.clone()].as_ptr(), columns.len());
+            }
+            let block = |of: Matrix| Matrix {
+                start: of.start + first * of.column_stride,
+                columns: columns.len(),
+                ..of
+            };
+            product(a, (b.0, block(b.1)), start.get(), block(matrix), true);
+        }
+    });
+    // SAFETY: the blocks cover all columns.
+    unsafe { out.set_len(matrix.end()) };
+    out
+}
+
+/// A pointer that goes to other threads; who uses it keeps what they write apart.
+#[derive(Clone, Copy)]
+struct SendPointer(*mut f32);
+
+// SAFETY: as above.
+unsafe impl Send for SendPointer {}
+// SAFETY: as above.
+unsafe impl Sync for SendPointer {}
+
+impl SendPointer {
+    fn get(self) -> *mut f32 {
+        self.0
+    }
 }
 
 /// Writes `a b` to `out`, or adds it to what stands there.
