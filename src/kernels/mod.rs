@@ -225,24 +225,42 @@ pub struct HiddenQuantizer {
     pub clipped: bool,
 }
 
-/// A whole LSTM layer (Hochreiter and Schmidhuber 1997) from a zero state, where the backend has it
-/// as one operation.
+/// A whole LSTM layer (Hochreiter and Schmidhuber 1997), where the backend has it as one operation:
+/// the hidden state at every step, and the cell after the last.
+///
+/// It starts from zero, or from a hidden state and a cell, which get no gradient; nor does one pass
+/// through the cell that is returned.
 ///
 /// # Shapes
 ///
-/// - gates: from the inputs, with bias, `[batch, length, 4 * hidden]`: input, forget, cell, output
+/// - gates: from the inputs, with bias, `[batch, length, 4 * hidden]`: input, forget, cell, output;
+///   the length is not 0
 /// - weight: from the hidden state, `[hidden, 4 * hidden]`
-/// - output: the hidden state at every step, `[batch, length, hidden]`
+/// - start: `[batch, hidden]` each
+/// - output: `[batch, length, hidden]` and `[batch, hidden]`
 pub fn lstm(
     gates: &Tensor<3>,
     weight: &Tensor<2>,
+    start: Option<[&Tensor<2>; 2]>,
     quantizer: Option<HiddenQuantizer>,
-) -> Option<Tensor<3>> {
+) -> Option<(Tensor<3>, Tensor<2>)> {
     on_flex!(gates, {
+        let [batch, _, width] = gates.dims();
+        let constant = |x: &Tensor<2>| flex::primitive(x.clone().inner()).to_contiguous();
+        let start = start.map(|start| start.map(constant));
+        let found = std::sync::Arc::new(std::sync::OnceLock::new());
+        let cell = found.clone();
         let inputs = vec![gates.clone().into_dispatch(), weight.clone().into_dispatch()];
-        Some(flex::differentiable(inputs, move |inputs, _| flex::lstm::forward(inputs, quantizer)))
+        let states = flex::differentiable(inputs, move |inputs, _| {
+            let (states, pullback, cell) = flex::lstm::forward(inputs, &start, quantizer);
+            let _ = found.set(cell);
+            (states, pullback)
+        });
+        let cell = cell.get().expect("the operation has run").as_slice();
+        let cell = Tensor::<1>::from_data(cell, &gates.device()).reshape([batch, width / 4]);
+        Some((states, cell))
     });
-    let _ = (gates, weight, quantizer);
+    let _ = (gates, weight, start, quantizer);
     None
 }
 

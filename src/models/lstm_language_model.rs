@@ -7,7 +7,7 @@ use burn::nn::{
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Lstm, LstmConfig, Quantized, dropout};
+use crate::nn::{Lstm, LstmConfig, LstmState, Quantized, dropout};
 
 /// Configuration of [`LstmLanguageModel`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +64,31 @@ impl LstmLanguageModel {
     /// - words: `[batch, length]`
     /// - output: the logits of every word, `[batch, length, words]`
     pub fn forward(&self, words: Tensor<2, Int>) -> Tensor<3> {
+        self.forward_from(words, None).0
+    }
+
+    /// Predicts the word after each word of the next window of a text, from the states that the
+    /// window before left, or from zero where there are none. Gradients stop at the border between
+    /// windows (truncated back-propagation through time).
+    ///
+    /// # Shapes
+    ///
+    /// - words: `[batch, length]`, each row going on where the same row of the window before ended
+    /// - output: the logits of every word, `[batch, length, words]`, and the state of every layer
+    ///   after the window
+    pub fn forward_from(
+        &self,
+        words: Tensor<2, Int>,
+        states: Option<Vec<LstmState>>,
+    ) -> (Tensor<3>, Vec<LstmState>) {
+        let mut before = states.into_iter().flatten();
+        let mut after = Vec::with_capacity(self.layers.len());
         let mut x = dropout(&self.dropout, self.embedding.forward(words));
         for layer in &self.layers {
-            x = dropout(&self.dropout, layer.forward(x));
+            let (hidden, state) = layer.forward_from(x, before.next());
+            x = dropout(&self.dropout, hidden);
+            after.push(state);
         }
-        self.output.forward(x)
+        (self.output.forward(x), after)
     }
 }

@@ -44,6 +44,15 @@ impl LstmConfig {
     }
 }
 
+/// What an [`Lstm`] carries from one step to the next: numbers, through which no gradient passes.
+#[derive(Clone, Debug)]
+pub struct LstmState {
+    /// The hidden state, `[batch, d_hidden]`.
+    pub hidden: Tensor<2>,
+    /// The cell, `[batch, d_hidden]`.
+    pub cell: Tensor<2>,
+}
+
 impl Lstm {
     /// Runs the layer over a sequence, from a zero state.
     ///
@@ -52,23 +61,59 @@ impl Lstm {
     /// - x: `[batch, length, d_input]`
     /// - output: the hidden state at every step, `[batch, length, d_hidden]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.run(x, None).0
+    }
+
+    /// Runs the layer over the next part of a longer sequence, from the state that the part before
+    /// left, or from zero where there is none. Gradients stop at the border between the parts
+    /// (truncated back-propagation through time).
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, length, d_input]`
+    /// - output: the hidden state at every step, `[batch, length, d_hidden]`, and the state after the last
+    ///
+    /// # Panics
+    ///
+    /// If the state is that of another number of sequences.
+    pub fn forward_from(&self, x: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, LstmState) {
+        if let Some(LstmState { hidden, cell }) = &state {
+            let expected = [x.dims()[0], self.recurrent.layer.weight.dims()[0]];
+            assert_eq!([hidden.dims(), cell.dims()], [expected; 2], "a state for every sequence");
+        }
+        let (states, cell) = self.run(x, state);
+        let [_, length, _] = states.dims();
+        let hidden = states.clone().inner().narrow(1, length - 1, 1).squeeze_dim(1);
+        (states, LstmState { hidden, cell: cell.inner() })
+    }
+
+    fn run(&self, x: Tensor<3>, state: Option<LstmState>) -> (Tensor<3>, Tensor<2>) {
         let weight = self.recurrent.layer.weight.val();
         let gates = self.input.forward(x);
         // What is measured or observed of the hidden states is seen step by step.
         if gates.is_autodiff() {
             let quantizer = self.recurrent.input.hidden_quantizer();
-            if let Some(states) = kernels::lstm(&gates, &weight, quantizer) {
-                return states;
+            let start = state.as_ref().map(|state| [&state.hidden, &state.cell]);
+            if let Some(result) = kernels::lstm(&gates, &weight, start, quantizer) {
+                return result;
             }
         }
-        self.step_by_step(gates, weight)
+        self.step_by_step(gates, weight, state)
     }
 
-    fn step_by_step(&self, gates: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    fn step_by_step(
+        &self,
+        gates: Tensor<3>,
+        weight: Tensor<2>,
+        state: Option<LstmState>,
+    ) -> (Tensor<3>, Tensor<2>) {
         let [batch, length, _] = gates.dims();
         let [d_hidden, _] = weight.dims();
-        let mut hidden = Tensor::<2>::zeros([batch, d_hidden], &gates.device());
-        let mut cell = hidden.clone();
+        let zero = || Tensor::<2>::zeros([batch, d_hidden], &gates.device());
+        let (mut hidden, mut cell) = match state {
+            Some(LstmState { hidden, cell }) => (hidden.inner(), cell.inner()),
+            None => (zero(), zero()),
+        };
         let mut states = Vec::with_capacity(length);
         for step in gates.split(1, 1) {
             let recurrent = kernels::matmul(self.recurrent.input.forward(hidden), weight.clone());
@@ -78,7 +123,7 @@ impl Lstm {
             hidden = sigmoid(output) * cell.clone().tanh();
             states.push(hidden.clone());
         }
-        Tensor::stack(states, 1)
+        (Tensor::stack(states, 1), cell)
     }
 }
 
@@ -93,19 +138,26 @@ mod tests {
     use burn::tensor::{Distribution, Tolerance};
 
     /// Values, and the gradients of gates and recurrent weight, of the one operation and of the
-    /// steps agree.
+    /// steps agree, from a zero state and from another.
     fn agree(lstm: &Lstm, device: &Device) {
+        agree_from(lstm, None, device);
+        let random = || Tensor::random([3, 6], Distribution::Normal(0.0, 1.0), &Device::flex());
+        agree_from(lstm, Some(LstmState { hidden: random(), cell: random() }), device);
+    }
+
+    fn agree_from(lstm: &Lstm, state: Option<LstmState>, device: &Device) {
         let random = Tensor::<3>::random([3, 5, 4], Distribution::Normal(0.0, 1.0), device);
         let gates = lstm.input.forward(random).detach() * 3.0;
         let run = |one_operation: bool| {
             let gates = gates.clone().require_grad();
             let weight = lstm.recurrent.layer.weight.val();
-            let states = match one_operation {
+            let (states, cell) = match one_operation {
                 true => {
                     let quantizer = lstm.recurrent.input.hidden_quantizer();
-                    kernels::lstm(&gates, &weight, quantizer).expect("flex has the operation")
+                    let start = state.as_ref().map(|state| [&state.hidden, &state.cell]);
+                    kernels::lstm(&gates, &weight, start, quantizer).expect("flex has it")
                 }
-                false => lstm.step_by_step(gates.clone(), weight),
+                false => lstm.step_by_step(gates.clone(), weight, state.clone()),
             };
             let weights = Tensor::<1, burn::tensor::Int>::arange(0..3 * 5 * 6, device).float();
             let loss = (states.clone() * (weights * 0.7).sin().reshape([3, 5, 6])).sum();
@@ -113,6 +165,7 @@ mod tests {
             let stored = lstm.recurrent.layer.weight.base();
             [
                 states.into_data(),
+                cell.into_data(),
                 gates.grad(&gradients).expect("a gradient").into_data(),
                 stored.grad(&gradients).expect("a gradient").into_data(),
             ]
@@ -138,5 +191,27 @@ mod tests {
         });
         let quantized = attach(lstm, &plan.expect("finite values")).expect("a float model");
         agree(&quantized.model.train(), &device.autodiff());
+    }
+
+    #[test]
+    fn parts_of_a_sequence_equal_the_whole() {
+        let inner = Device::flex();
+        inner.seed(4);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&inner);
+        let x = Tensor::<3>::random([3, 7, 4], Distribution::Normal(0.0, 1.0), &inner);
+        for (lstm, x) in [(lstm.clone(), x.clone()), (lstm.train(), x.autodiff())] {
+            let whole = lstm.forward(x.clone()).into_data();
+            let mut state = None;
+            let mut parts = Vec::new();
+            for part in [x.clone().narrow(1, 0, 3), x.clone().narrow(1, 3, 1), x.narrow(1, 4, 3)] {
+                let (states, after) = lstm.forward_from(part, state);
+                assert_eq!((after.hidden.dims(), after.cell.dims()), ([3, 6], [3, 6]));
+                assert!(!after.hidden.is_autodiff() && !after.cell.is_autodiff());
+                state = Some(after);
+                parts.push(states);
+            }
+            let tolerance = Tolerance::rel_abs(1e-5, 1e-6);
+            Tensor::cat(parts, 1).into_data().assert_approx_eq::<f32>(&whole, tolerance);
+        }
     }
 }

@@ -11,6 +11,6 @@ mod transformer;
 
 pub use attention::{SelfAttention, SelfAttentionConfig};
 pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
-pub use lstm::{Lstm, LstmConfig};
+pub use lstm::{Lstm, LstmConfig, LstmState};
 pub use quantized::Quantized;
 pub use transformer::{EncoderLayer, EncoderLayerConfig};

@@ -47,22 +47,27 @@ impl Sizes {
     }
 }
 
-/// What the backward pass needs: gates after their functions, cells, and the hidden states as the
-/// recurrent product saw them, each state one step later than it was computed.
+/// What the backward pass needs: gates after their functions, cells (also that before the first
+/// step, where it is not zero), and the hidden states as the recurrent product saw them, each state
+/// one step later than it was computed.
 struct Kept {
     gates: Vec<f32>,
     cells: Vec<f32>,
+    first_cell: Option<FlexTensor>,
     inputs: Vec<f32>,
     states: FlexTensor,
     weight: FlexTensor,
 }
 
 /// Inputs: gates `[batch, length, 4 * hidden]` from the inputs, recurrent weight
-/// `[hidden, 4 * hidden]`. Result: the hidden states `[batch, length, hidden]`.
+/// `[hidden, 4 * hidden]`. Results: the hidden states `[batch, length, hidden]`, and the cell after
+/// the last step, `[batch, hidden]`. `start`: hidden state and cell before the first step, each
+/// `[batch, hidden]`; zero where there is none.
 pub fn forward(
     inputs: Vec<FlexTensor>,
+    start: &Option<[FlexTensor; 2]>,
     quantizer: Option<HiddenQuantizer>,
-) -> (FlexTensor, Pullback) {
+) -> (FlexTensor, Pullback, Vec<f32>) {
     let [gates, weight] = <[_; 2]>::try_from(inputs).expect("two inputs");
     let shape = gates.shape();
     let sizes = Sizes { batch: shape[0], length: shape[1], hidden: shape[2] / 4 };
@@ -73,9 +78,12 @@ pub fn forward(
     let mut inputs = vec![0.0; sizes.elements()];
     let zero = vec![0.0; hidden];
     for step in 0..sizes.length {
-        if step > 0 {
+        if step > 0 || start.is_some() {
             for sequence in 0..sizes.batch {
-                let from = &states[sizes.at(sequence, step - 1, hidden)..][..hidden];
+                let from = match (step, start) {
+                    (0, Some([state, _])) => &values(state)[sequence * hidden..][..hidden],
+                    _ => &states[sizes.at(sequence, step - 1, hidden)..][..hidden],
+                };
                 let to = &mut inputs[sizes.at(sequence, step, hidden)..][..hidden];
                 match quantizer {
                     Some(quantizer) => quantize(quantizer, from, to),
@@ -87,8 +95,9 @@ pub fn forward(
         }
         for sequence in 0..sizes.batch {
             let (before, cells) = cells.split_at_mut(sizes.at(sequence, step, hidden));
-            let before = match step {
-                0 => &zero,
+            let before = match (step, start) {
+                (0, None) => &zero,
+                (0, Some([_, cell])) => &values(cell)[sequence * hidden..],
                 _ => &before[sizes.at(sequence, step - 1, hidden)..],
             };
             let gates = &mut gates[sizes.at(sequence, step, 4 * hidden)..][..4 * hidden];
@@ -98,11 +107,14 @@ pub fn forward(
     }
     let states =
         FlexTensor::from_data(TensorData::new(states, [sizes.batch, sizes.length, hidden]));
-    let kept = Kept { gates, cells, inputs, states: states.clone(), weight };
+    let last = |sequence| &cells[sizes.at(sequence, sizes.length - 1, hidden)..][..hidden];
+    let cell = (0..sizes.batch).flat_map(last).copied().collect();
+    let first_cell = start.as_ref().map(|[_, cell]| cell.clone());
+    let kept = Kept { gates, cells, first_cell, inputs, states: states.clone(), weight };
     let pullback = move |grad: FlexTensor, _: &[bool]| {
         backward(&kept, sizes, quantizer, &grad.to_contiguous()).map(Some).to_vec()
     };
-    (states, Box::new(pullback))
+    (states, Box::new(pullback), cell)
 }
 
 fn backward(
@@ -124,8 +136,9 @@ fn backward(
             let rows = sequence * hidden..(sequence + 1) * hidden;
             let dhidden = &mut dhidden[rows.clone()];
             dhidden.iter_mut().zip(&grad[here..][..hidden]).for_each(|(d, g)| *d += g);
-            let before = match step {
-                0 => &zero,
+            let before = match (step, &kept.first_cell) {
+                (0, None) => &zero,
+                (0, Some(cell)) => &values(cell)[sequence * hidden..][..hidden],
                 _ => &kept.cells[sizes.at(sequence, step - 1, hidden)..][..hidden],
             };
             let gates =
