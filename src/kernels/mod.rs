@@ -10,7 +10,7 @@ pub(crate) mod flex;
 mod precision;
 
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Bool, Distribution, Int, Tensor, activation};
+use burn::tensor::{Bool, Device, Distribution, Int, Tensor, activation};
 
 use crate::coding::Quantizer;
 
@@ -173,23 +173,61 @@ pub fn batch_norm_train<const D: usize>(
     (activation.forward(result.output), result.mean, result.variance)
 }
 
+/// The columns of attention scores that a row gives no part to.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionMask {
+    /// Columns that no row of an example sees: true where there is no token, `[batch, width]`.
+    pub padding: Option<Tensor<2, Bool>>,
+    /// Whether a row sees no column after its own. Rows are the last of the columns: where there
+    /// are as many of both, row i sees columns 0 to i; a single row sees all columns.
+    pub causal: bool,
+}
+
+impl AttentionMask {
+    /// Every row sees the tokens of its example.
+    pub fn padding(padding: Tensor<2, Bool>) -> Self {
+        Self { padding: Some(padding), causal: false }
+    }
+
+    /// Every row sees its own column and those before it.
+    pub fn causal() -> Self {
+        Self { padding: None, causal: true }
+    }
+
+    /// True where a row does not see a column, `[batch or 1, 1, length or 1, width]`.
+    fn masked(&self, length: usize, width: usize, device: &Device) -> Option<Tensor<4, Bool>> {
+        let padding = self.padding.clone().map(|padding| padding.unsqueeze_dims(&[1, 2]));
+        let offset = width as i64 - length as i64;
+        let later = self.causal.then(|| {
+            Tensor::<2, Bool>::tril_mask([length, width], offset, device).unsqueeze_dims(&[0, 1])
+        });
+        match (padding, later) {
+            (Some(padding), Some(later)) => Some(padding.bool_or(later)),
+            (padding, later) => padding.or(later),
+        }
+    }
+}
+
 /// Softmax over the last dimension of `scale * scores`, where masked columns get no part.
 ///
 /// # Shapes
 ///
-/// - scores: `[batch, heads, length, width]`
-/// - masked: `[batch, width]`, true where a column is left out; each row needs one that is not
+/// - scores: `[batch, heads, length, width]`; each row needs a column that is not masked
 /// - output: `[batch, heads, length, width]`
-pub fn masked_softmax(scores: Tensor<4>, scale: f64, masked: Tensor<2, Bool>) -> Tensor<4> {
+pub fn masked_softmax(scores: Tensor<4>, scale: f64, mask: &AttentionMask) -> Tensor<4> {
     on_flex!(scores, {
-        let masked = flex::booleans(masked);
+        let padding = mask.padding.clone().map(flex::booleans);
+        let mask = flex::softmax::Mask { padding, causal: mask.causal };
         flex::differentiable(vec![scores.into_dispatch()], move |inputs, _| {
-            flex::softmax::forward(inputs, scale as f32, &masked)
+            flex::softmax::forward(inputs, scale as f32, &mask)
         })
     });
-    let [batch, width] = masked.dims();
-    let masked = masked.reshape([batch, 1, 1, width]).expand(scores.dims());
-    activation::softmax((scores * scale).mask_fill(masked, f32::NEG_INFINITY), 3)
+    let shape = scores.dims();
+    let scores = match mask.masked(shape[2], shape[3], &scores.device()) {
+        Some(masked) => (scores * scale).mask_fill(masked.expand(shape), f32::NEG_INFINITY),
+        None => scores * scale,
+    };
+    activation::softmax(scores, 3)
 }
 
 /// Cross-entropy of the classes that logits predict, the mean over rows, `[1]`.
@@ -286,7 +324,7 @@ pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
 mod tests {
     use super::*;
     use burn::optim::{AdamWConfig, Optimizer};
-    use burn::tensor::{Device, Tolerance};
+    use burn::tensor::Tolerance;
 
     fn device() -> Device {
         let device = Device::default().autodiff();
@@ -357,21 +395,51 @@ mod tests {
     #[test]
     fn masked_softmax_equals_the_composition() {
         let device = device();
-        for width in [1, 7, 40] {
-            let scores = random([2, 3, 5, width], &device) * 3.0;
-            // The second half of the second example's columns is padding.
-            let padded = |i: usize| i >= width && i % width > width / 2;
-            let masked: Vec<bool> = (0..2 * width).map(padded).collect();
-            let masked =
-                Tensor::<1, Bool>::from_data(masked.as_slice(), &device).reshape([2, width]);
-            agree(
-                &scores,
-                |x| masked_softmax(x, 0.3, masked.clone()),
-                |x| {
-                    let masked = masked.clone().reshape([2, 1, 1, width]).expand(x.dims());
-                    activation::softmax((x * 0.3).mask_fill(masked, f32::NEG_INFINITY), 3)
-                },
-            );
+        for (length, width) in [(5, 1), (5, 7), (5, 40), (7, 7), (1, 9), (20, 33)] {
+            let scores = random([2, 3, length, width], &device) * 3.0;
+            // The second half of the second example's columns is padding, but for the columns
+            // that the first row sees where it sees no later ones.
+            let own = width.saturating_sub(length);
+            let padded = |i: usize| i >= width && i % width > own.max(width / 2);
+            let padding: Vec<bool> = (0..2 * width).map(padded).collect();
+            let padding =
+                Tensor::<1, Bool>::from_data(padding.as_slice(), &device).reshape([2, width]);
+            for causal in [false, true] {
+                // Fewer columns than rows would leave rows with none.
+                if causal && width < length {
+                    continue;
+                }
+                let later = |i: usize| causal && i % width > i / width + width - length;
+                let later: Vec<bool> = (0..length * width).map(later).collect();
+                let later = Tensor::<1, Bool>::from_data(later.as_slice(), &device);
+                let later = later.reshape([1, 1, length, width]).expand(scores.dims());
+                for padding in [None, Some(padding.clone())] {
+                    let mask = AttentionMask { padding: padding.clone(), causal };
+                    agree(
+                        &scores,
+                        |x| masked_softmax(x, 0.3, &mask),
+                        |x| {
+                            let masked = match &padding {
+                                Some(padding) => {
+                                    let padding = padding.clone().reshape([2, 1, 1, width]);
+                                    padding.expand(x.dims()).bool_or(later.clone())
+                                }
+                                None => later.clone(),
+                            };
+                            activation::softmax((x * 0.3).mask_fill(masked, f32::NEG_INFINITY), 3)
+                        },
+                    );
+                    let masked = mask.masked(length, width, &device);
+                    let masked = masked.map(|masked| masked.expand(scores.dims()));
+                    let filled = match masked {
+                        Some(masked) => scores.clone().mask_fill(masked, f32::NEG_INFINITY),
+                        None => scores.clone(),
+                    };
+                    let composed = activation::softmax(filled, 3).into_data();
+                    let found = masked_softmax(scores.clone(), 1.0, &mask).into_data();
+                    found.assert_approx_eq::<f32>(&composed, Tolerance::rel_abs(1e-4, 1e-6));
+                }
+            }
         }
     }
 
@@ -536,8 +604,7 @@ mod tests {
         let (ones, zeros) = (Tensor::ones([3], &device), Tensor::zeros([3], &device));
         let y = layer_norm(x.clone(), ones, zeros, 1e-5);
         assert!(y.contains_nan().into_scalar::<bool>());
-        let masked = Tensor::<2, Bool>::full([1, 3], false, &device);
-        let y = masked_softmax(x.reshape([1, 1, 1, 3]), 1.0, masked);
+        let y = masked_softmax(x.reshape([1, 1, 1, 3]), 1.0, &AttentionMask::default());
         assert!(y.contains_nan().into_scalar::<bool>());
     }
 }

@@ -147,6 +147,7 @@ impl BertConfig {
             attention_dropout: self.attention_probs_dropout_prob,
             layer_norm_epsilon: self.layer_norm_eps,
             initializer: self.initializer(),
+            norm_first: false,
         };
         Bert {
             embeddings: Embeddings {

@@ -2,10 +2,10 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::{Quantized, dropout, linear};
-use crate::kernels::{masked_softmax, matmul};
+use crate::kernels::{AttentionMask, masked_softmax, matmul};
 use crate::quant::ActivationQuantizer;
 
 /// Configuration of [`SelfAttention`].
@@ -76,8 +76,35 @@ impl SelfAttentionConfig {
     }
 }
 
+/// Keys and values of every head, as the two products of attention take them.
+#[derive(Clone, Debug)]
+pub struct KeysValues {
+    /// `[batch, heads, length, head_size]`.
+    pub keys: Tensor<4>,
+    /// `[batch, heads, length, head_size]`.
+    pub values: Tensor<4>,
+}
+
+impl KeysValues {
+    /// Those of other examples, in the order of their indices.
+    pub fn select(&self, examples: &Tensor<1, Int>) -> Self {
+        Self {
+            keys: self.keys.clone().select(0, examples.clone()),
+            values: self.values.clone().select(0, examples.clone()),
+        }
+    }
+
+    /// These and then those of the positions that follow.
+    fn append(self, next: Self) -> Self {
+        Self {
+            keys: Tensor::cat(vec![self.keys, next.keys], 2),
+            values: Tensor::cat(vec![self.values, next.values], 2),
+        }
+    }
+}
+
 impl SelfAttention {
-    /// Applies the layer.
+    /// Every position attends to all tokens of its sequence.
     ///
     /// # Shapes
     ///
@@ -85,20 +112,148 @@ impl SelfAttention {
     /// - padding: `[batch, length]`, true where there is no token; each row needs at least one
     /// - output: `[batch, length, hidden_size]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
+        self.forward_masked(x, &AttentionMask::padding(padding))
+    }
+
+    /// Every position attends to what the mask lets it see.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, length, hidden_size]`
+    /// - output: `[batch, length, hidden_size]`
+    pub fn forward_masked(&self, x: Tensor<3>, mask: &AttentionMask) -> Tensor<3> {
+        let x = self.input.forward(x);
+        let source = self.keys_values(x.clone());
+        self.attend(x, source, mask)
+    }
+
+    /// Every position attends to itself and what is before it: positions whose keys and values
+    /// were kept, to which those of `x` are added, and those of `x` itself.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, length, hidden_size]`, the positions after those that were kept
+    /// - output: `[batch, length, hidden_size]`
+    pub fn forward_next(&self, x: Tensor<3>, kept: &mut Option<KeysValues>) -> Tensor<3> {
+        let x = self.input.forward(x);
+        let next = self.keys_values(x.clone());
+        let all = match kept.take() {
+            Some(before) => before.append(next),
+            None => next,
+        };
+        *kept = Some(all.clone());
+        self.attend(x, all, &AttentionMask::causal())
+    }
+
+    /// The keys and values of a source that is quantized already.
+    pub(super) fn keys_values(&self, source: Tensor<3>) -> KeysValues {
+        let keys = self.key_operand.forward(linear(&self.key, source.clone()));
+        let values = self.value_operand.forward(linear(&self.value, source));
+        KeysValues { keys: self.split(keys), values: self.split(values) }
+    }
+
+    /// Attention from `x`, which is quantized already.
+    pub(super) fn attend(
+        &self,
+        x: Tensor<3>,
+        source: KeysValues,
+        mask: &AttentionMask,
+    ) -> Tensor<3> {
         let [batch, length, width] = x.dims();
         let head = width / self.heads;
-        let split = |t: Tensor<3>| t.reshape([batch, length, self.heads, head]).swap_dims(1, 2);
-
-        let x = self.input.forward(x);
-        let query = split(self.query_operand.forward(linear(&self.query, x.clone())));
-        let key = split(self.key_operand.forward(linear(&self.key, x.clone())));
-        let value = split(self.value_operand.forward(linear(&self.value, x)));
-
-        let scores = matmul(query, key.swap_dims(2, 3));
-        let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), padding);
+        let query = self.split(self.query_operand.forward(linear(&self.query, x)));
+        let scores = matmul(query, source.keys.swap_dims(2, 3));
+        let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), mask);
         let probabilities = self.probability_operand.forward(dropout(&self.dropout, probabilities));
 
-        let context = matmul(probabilities, value);
+        let context = matmul(probabilities, source.values);
         self.output.forward(context.swap_dims(1, 2).reshape([batch, length, width]))
+    }
+
+    fn split(&self, x: Tensor<3>) -> Tensor<4> {
+        let [batch, length, width] = x.dims();
+        x.reshape([batch, length, self.heads, width / self.heads]).swap_dims(1, 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{agree, device, quantizes, random};
+    use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
+    use burn::tensor::Tolerance;
+
+    fn layer(device: &Device) -> SelfAttention {
+        let initializer = Initializer::XavierUniform { gain: 1.0 };
+        SelfAttentionConfig { hidden_size: 6, heads: 2, dropout: 0.0, initializer }.init(device)
+    }
+
+    /// Burn's layer with the same parameters.
+    fn burns(layer: &SelfAttention) -> MultiHeadAttention {
+        let made = MultiHeadAttentionConfig::new(6, 2).with_dropout(0.0);
+        MultiHeadAttention {
+            query: layer.query.clone(),
+            key: layer.key.clone(),
+            value: layer.value.clone(),
+            output: layer.output.layer.clone(),
+            ..made.init(&layer.query.weight.device())
+        }
+    }
+
+    /// The second of two sequences of five ends after three tokens.
+    fn padding(device: &Device) -> Tensor<2, Bool> {
+        let padding = [[false; 5], [false, false, false, true, true]];
+        Tensor::from_data(padding, device)
+    }
+
+    #[test]
+    fn padded_attention_is_burns() {
+        let device = device();
+        let padding = padding(&device);
+        agree(
+            &layer(&device),
+            &random([2, 5, 6], &device),
+            |layer, x| layer.forward(x, padding.clone()),
+            |layer, x| {
+                burns(layer).forward(MhaInput::self_attn(x).mask_pad(padding.clone())).context
+            },
+        );
+    }
+
+    #[test]
+    fn causal_attention_is_burns() {
+        let device = device();
+        let later = Tensor::<2, Bool>::tril_mask([5, 5], 0, &device).unsqueeze::<3>();
+        let later = later.expand([2, 5, 5]);
+        agree(
+            &layer(&device),
+            &random([2, 5, 6], &device),
+            |layer, x| layer.forward_masked(x, &AttentionMask::causal()),
+            |layer, x| {
+                burns(layer).forward(MhaInput::self_attn(x).mask_attn(later.clone())).context
+            },
+        );
+    }
+
+    #[test]
+    fn positions_one_after_another_equal_all_at_once() {
+        let device = Device::default();
+        device.seed(18);
+        let (layer, x) = (layer(&device), random([2, 5, 6], &device));
+        let expected = layer.forward_masked(x.clone(), &AttentionMask::causal());
+        let mut kept = None;
+        let parts = [(0, 1), (1, 3), (4, 1)].map(|(start, length)| {
+            layer.forward_next(x.clone().narrow(1, start, length), &mut kept)
+        });
+        let found = Tensor::cat(parts.to_vec(), 1).into_data();
+        found.assert_approx_eq::<f32>(&expected.into_data(), Tolerance::rel_abs(1e-5, 1e-5));
+        assert_eq!(kept.expect("five positions").keys.dims(), [2, 2, 5, 3]);
+    }
+
+    #[test]
+    fn every_operand_quantizes() {
+        let device = device();
+        let causal = |layer: &SelfAttention, x| layer.forward_masked(x, &AttentionMask::causal());
+        quantizes(&layer(&device), 6, &random([2, 5, 6], &device), causal);
     }
 }

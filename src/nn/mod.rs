@@ -4,12 +4,18 @@
 //! (an [`Embedding`](burn::nn::Embedding), say, is used as it is).
 
 mod attention;
+mod cross_attention;
+mod decoder;
 mod fused;
 mod lstm;
 mod quantized;
+#[cfg(test)]
+pub(crate) mod testing;
 mod transformer;
 
-pub use attention::{SelfAttention, SelfAttentionConfig};
+pub use attention::{KeysValues, SelfAttention, SelfAttentionConfig};
+pub use cross_attention::CrossAttention;
+pub use decoder::{DecoderCache, DecoderLayer};
 pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
 pub use lstm::{Lstm, LstmConfig, LstmState};
 pub use quantized::Quantized;

@@ -1,4 +1,5 @@
-//! The Transformer's encoder layer, as in BERT: normalization after each residual sum.
+//! The Transformer's encoder layer, with normalization after each residual sum as in BERT, or before each
+//! part as in ViT.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
@@ -24,24 +25,29 @@ pub struct EncoderLayerConfig {
     pub layer_norm_epsilon: f64,
     /// How weights start.
     pub initializer: Initializer,
+    /// Whether the normalization stands before each part rather than after its residual sum.
+    pub norm_first: bool,
 }
 
-/// Self-attention and a feed-forward part, each with a residual sum and layer normalization after
-/// it (Devlin et al. 2018, arXiv 1810.04805). The activation is GELU with the error function.
+/// Self-attention and a feed-forward part, each with a residual sum and layer normalization: after
+/// the sum (Devlin et al. 2018, arXiv 1810.04805) or before the part (Dosovitskiy et al. 2020,
+/// arXiv 2010.11929). The activation is GELU with the error function.
 #[derive(Module, Debug)]
 pub struct EncoderLayer {
     /// Self-attention.
     pub attention: SelfAttention,
-    /// Normalization after the attention.
+    /// Normalization of the attention's sum or input.
     pub attention_norm: LayerNorm,
     /// First linear layer of the feed-forward part.
     pub intermediate: Quantized<Linear>,
     /// Second linear layer of the feed-forward part.
     pub output: Quantized<Linear>,
-    /// Normalization after the feed-forward part.
+    /// Normalization of the feed-forward part's sum or input.
     pub output_norm: LayerNorm,
     /// Dropout of each part's result.
     pub dropout: Dropout,
+    /// Whether the normalization stands before each part.
+    pub norm_first: bool,
 }
 
 impl EncoderLayerConfig {
@@ -65,6 +71,7 @@ impl EncoderLayerConfig {
             output: linear(self.intermediate_size, self.hidden_size),
             output_norm: norm(),
             dropout: DropoutConfig::new(self.hidden_dropout).init(),
+            norm_first: self.norm_first,
         }
     }
 }
@@ -78,10 +85,19 @@ impl EncoderLayer {
     /// - padding: `[batch, length]`, true where there is no token
     /// - output: `[batch, length, hidden_size]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
-        let attended = dropout(&self.dropout, self.attention.forward(x.clone(), padding));
-        let x = self.attention_norm.forward(x + attended);
-        let inner = gelu(self.intermediate.forward(x.clone()));
-        let result = dropout(&self.dropout, self.output.forward(inner));
-        self.output_norm.forward(x + result)
+        if self.norm_first {
+            let x = self.attend(self.attention_norm.forward(x.clone()), padding) + x;
+            return self.feed_forward(self.output_norm.forward(x.clone())) + x;
+        }
+        let x = self.attention_norm.forward(x.clone() + self.attend(x, padding));
+        self.output_norm.forward(x.clone() + self.feed_forward(x))
+    }
+
+    fn attend(&self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
+        dropout(&self.dropout, self.attention.forward(x, padding))
+    }
+
+    fn feed_forward(&self, x: Tensor<3>) -> Tensor<3> {
+        dropout(&self.dropout, self.output.forward(gelu(self.intermediate.forward(x))))
     }
 }

@@ -11,17 +11,52 @@ use super::math::exp;
 use super::parallel::{build, task, values};
 use super::reduce::{max, sum};
 
-/// Input: scores `[batch, ..., width]`. `masked`: `[batch, width]`, the columns that get no part.
-pub fn forward(inputs: Vec<FlexTensor>, scale: f32, masked: &[bool]) -> (FlexTensor, Pullback) {
+/// The columns of each row that get no part.
+pub struct Mask {
+    /// `[batch, width]`, for all rows of an example.
+    pub padding: Option<Vec<bool>>,
+    /// Whether a row sees no column after its own: the last row sees all columns, the row before
+    /// it one less.
+    pub causal: bool,
+}
+
+/// Where a row stands, and what it sees.
+struct Rows<'a> {
+    mask: &'a Mask,
+    /// Rows of an example.
+    per_example: usize,
+    /// Rows of one head.
+    length: usize,
+    width: usize,
+}
+
+impl Rows<'_> {
+    /// How many columns a row sees at most.
+    fn end(&self, row: usize) -> usize {
+        match self.mask.causal {
+            true => (row % self.length + 1 + self.width).saturating_sub(self.length),
+            false => self.width,
+        }
+    }
+
+    /// The padding of a row's example, in as many columns as there are.
+    fn padding(&self, row: usize) -> Option<&[bool]> {
+        let start = row / self.per_example * self.width;
+        self.mask.padding.as_ref().map(|padding| &padding[start..start + self.width])
+    }
+}
+
+/// Input: scores `[batch, heads, length, width]`.
+pub fn forward(inputs: Vec<FlexTensor>, scale: f32, mask: &Mask) -> (FlexTensor, Pullback) {
     let [scores] = <[_; 1]>::try_from(inputs).expect("one input");
     let shape = scores.shape();
-    let width = *shape.last().expect("scores have a last dimension");
-    let rows_per_mask = values(&scores).len() / masked.len().max(1);
+    let [heads, length, width] = [shape[1], shape[2], shape[3]];
+    let rows = Rows { mask, per_example: heads * length, length, width };
     // SAFETY: `run` writes every row of `out`.
     let y = unsafe {
         build(shape, task(width), |first, out| {
             let source = &values(&scores)[first..first + out.len()];
-            run(source, scale, masked, (first / width, rows_per_mask), width, out)
+            run(source, scale, &rows, first / width, out)
         })
     };
     let kept = y.clone();
@@ -41,27 +76,34 @@ pub fn forward(inputs: Vec<FlexTensor>, scale: f32, masked: &[bool]) -> (FlexTen
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
-fn run(
-    x: &[f32],
-    scale: f32,
-    masked: &[bool],
-    (first_row, rows_per_mask): (usize, usize),
-    width: usize,
-    out: &mut [MaybeUninit<f32>],
-) {
-    let mut row = vec![0f32; width];
+fn run(x: &[f32], scale: f32, rows: &Rows, first_row: usize, out: &mut [MaybeUninit<f32>]) {
+    let width = rows.width;
+    let mut buffer = vec![0f32; width];
     for (i, (x, out)) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
-        let mask = (first_row + i) / rows_per_mask * width;
-        let mask = &masked[mask..mask + width];
-        for ((row, &x), &masked) in row.iter_mut().zip(x).zip(mask) {
-            *row = if masked { f32::NEG_INFINITY } else { x * scale };
+        let end = rows.end(first_row + i);
+        let (seen, unseen) = out.split_at_mut(end);
+        unseen.iter_mut().for_each(|out| {
+            out.write(0.0);
+        });
+        let row = &mut buffer[..end];
+        match rows.padding(first_row + i) {
+            Some(padding) => {
+                for ((row, &x), &masked) in row.iter_mut().zip(x).zip(padding) {
+                    *row = if masked { f32::NEG_INFINITY } else { x * scale };
+                }
+                let max = max([row], |[x]| x);
+                for (row, &masked) in row.iter_mut().zip(padding) {
+                    *row = if masked { 0.0 } else { exp(*row - max) };
+                }
+            }
+            None => {
+                row.iter_mut().zip(x).for_each(|(row, &x)| *row = x * scale);
+                let max = max([row], |[x]| x);
+                row.iter_mut().for_each(|row| *row = exp(*row - max));
+            }
         }
-        let max = max([&row], |[x]| x);
-        for (row, &masked) in row.iter_mut().zip(mask) {
-            *row = if masked { 0.0 } else { exp(*row - max) };
-        }
-        let inverse = 1.0 / sum([&row], |[x]| x);
-        for (out, &row) in out.iter_mut().zip(&row) {
+        let inverse = 1.0 / sum([row], |[x]| x);
+        for (out, &row) in seen.iter_mut().zip(&*row) {
             out.write(row * inverse);
         }
     }
