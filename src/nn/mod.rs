@@ -4,19 +4,25 @@
 //! (an [`Embedding`](burn::nn::Embedding), say, is used as it is).
 
 mod attention;
+mod bi_lstm;
 mod cross_attention;
 mod decoder;
 mod fused;
+mod gru;
 mod lstm;
+mod positions;
 mod quantized;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transformer;
 
 pub use attention::{KeysValues, SelfAttention, SelfAttentionConfig};
+pub use bi_lstm::BiLstm;
 pub use cross_attention::CrossAttention;
 pub use decoder::{DecoderCache, DecoderLayer};
 pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
+pub use gru::{Gru, GruConfig};
 pub use lstm::{Lstm, LstmConfig, LstmState};
+pub use positions::{padding_after, reverse_sequences, select_positions};
 pub use quantized::Quantized;
 pub use transformer::{EncoderLayer, EncoderLayerConfig};
