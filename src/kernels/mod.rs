@@ -230,6 +230,16 @@ pub fn masked_softmax(scores: Tensor<4>, scale: f64, mask: &AttentionMask) -> Te
     activation::softmax(scores, 3)
 }
 
+/// Which rows count in a cross-entropy, and how sure a prediction should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// The target of rows that do not count, such as padding.
+    pub ignored: Option<i64>,
+    /// The part of a row's weight, from 0 to 1, that is spread evenly over all classes: label
+    /// smoothing (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    pub smoothing: f64,
+}
+
 /// Cross-entropy of the classes that logits predict, the mean over rows, `[1]`.
 ///
 /// # Shapes
@@ -241,15 +251,59 @@ pub fn masked_softmax(scores: Tensor<4>, scale: f64, mask: &AttentionMask) -> Te
 ///
 /// If a target is no class.
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    cross_entropy_with(logits, targets, CrossEntropy::default())
+}
+
+/// The same with settings: the mean over the rows that count, 0 where there is none.
+///
+/// # Shapes
+///
+/// - logits: `[rows, classes]`
+/// - targets: `[rows]`
+///
+/// # Panics
+///
+/// If a target of a row that counts is no class.
+pub fn cross_entropy_with(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    settings: CrossEntropy,
+) -> Tensor<1> {
     on_flex!(logits, {
-        let targets = flex::integers(targets);
+        let CrossEntropy { ignored, smoothing } = settings;
+        let targets = flex::integers(targets).into_iter();
+        let targets: Vec<Option<usize>> =
+            targets.map(|target| (Some(target) != ignored).then_some(target as usize)).collect();
         flex::differentiable(vec![logits.into_dispatch()], move |inputs, _| {
-            flex::cross_entropy::forward(inputs, &targets)
+            flex::cross_entropy::forward(inputs, &targets, smoothing as f32)
         })
     });
+    cross_entropy_composed(logits, targets, settings)
+}
+
+fn cross_entropy_composed(
+    logits: Tensor<2>,
+    mut targets: Tensor<1, Int>,
+    CrossEntropy { ignored, smoothing }: CrossEntropy,
+) -> Tensor<1> {
     let rows = targets.dims()[0];
-    let picked = activation::log_softmax(logits, 1).gather(1, targets.reshape([rows, 1]));
-    picked.mean().neg()
+    let counted = ignored.map(|ignored| targets.clone().not_equal_elem(ignored));
+    if let Some(counted) = &counted {
+        // Any class serves a row that does not count.
+        targets = targets * counted.clone().int();
+    }
+    let logits = activation::log_softmax(logits, 1);
+    let mut loss = logits.clone().gather(1, targets.reshape([rows, 1])).squeeze_dim::<1>(1);
+    if smoothing != 0.0 {
+        loss = loss * (1.0 - smoothing) + logits.mean_dim(1).squeeze_dim(1) * smoothing;
+    }
+    match counted {
+        None => loss.mean().neg(),
+        Some(counted) => {
+            let loss = loss.mask_fill(counted.clone().bool_not(), 0.0);
+            (loss.sum() / counted.int().sum().float().clamp_min(1.0)).neg()
+        }
+    }
 }
 
 /// Rounds an LSTM's hidden states before they enter its recurrent product.
@@ -574,6 +628,40 @@ mod tests {
             activation::log_softmax(x, 1).gather(1, targets.clone().reshape([9, 1])).mean().neg()
         };
         agree(&logits, |x| cross_entropy(x, targets.clone()), composed);
+    }
+
+    /// Against the definition: the cross-entropy with a distribution that is written down, over
+    /// the rows that count.
+    #[test]
+    fn cross_entropy_ignores_and_smoothes() {
+        let device = device();
+        let (rows, classes) = (7, 37);
+        let logits = random([rows, classes], &device) * 5.0;
+        for ignored in [-100, 3] {
+            let targets = [0, ignored, 36, 5, ignored, ignored, 17];
+            for smoothing in [0.0, 0.1, 1.0] {
+                let mut wanted = vec![0f64; rows * classes];
+                let counted = targets.iter().enumerate().filter(|(_, target)| **target != ignored);
+                for (row, target) in counted {
+                    let wanted = &mut wanted[row * classes..][..classes];
+                    wanted.fill(smoothing / classes as f64);
+                    wanted[*target as usize] += 1.0 - smoothing;
+                }
+                let wanted: Vec<f32> = wanted.iter().map(|w| (w / 4.0) as f32).collect();
+                let wanted = Tensor::<1>::from_data(wanted.as_slice(), &device);
+                let wanted = wanted.reshape([rows, classes]);
+                let settings = CrossEntropy { ignored: Some(ignored), smoothing };
+                let targets = Tensor::<1, Int>::from_ints(targets, &device);
+                let expected = |x| (activation::log_softmax(x, 1) * wanted.clone()).sum().neg();
+                for operation in [cross_entropy_with, cross_entropy_composed] {
+                    agree(&logits, |x| operation(x, targets.clone(), settings), expected);
+                }
+            }
+        }
+        let nothing = Tensor::<1, Int>::full([rows], 3, &device);
+        let settings = CrossEntropy { ignored: Some(3), smoothing: 0.1 };
+        let zero = |x: Tensor<2>| x.sum() * 0.0;
+        agree(&logits, |x| cross_entropy_with(x, nothing.clone(), settings), zero);
     }
 
     #[test]

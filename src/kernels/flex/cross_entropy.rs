@@ -12,34 +12,67 @@ use super::math::exp;
 use super::parallel::{build, task, values, vector};
 use super::reduce::{max, sum};
 
-/// Input: logits `[rows, classes]`. `targets`: the class of every row. Result: the mean, `[1]`.
-pub fn forward(inputs: Vec<FlexTensor>, targets: &[usize]) -> (FlexTensor, Pullback) {
+/// Input: logits `[rows, classes]`. `targets`: the class of every row that counts. Result: the mean
+/// over those rows, `[1]`; 0 where there is none. `smoothing`: the part of a row's weight that is
+/// spread evenly over all classes.
+pub fn forward(
+    inputs: Vec<FlexTensor>,
+    targets: &[Option<usize>],
+    smoothing: f32,
+) -> (FlexTensor, Pullback) {
     let [logits] = <[_; 1]>::try_from(inputs).expect("one input");
     let classes = logits.shape()[1];
-    // The logarithm of the sum of e^x over every row.
-    let sums: Vec<f32> = values(&logits).par_chunks_exact(classes).map(log_sum_exp).collect();
-    let rows = values(&logits).chunks_exact(classes).zip(targets).zip(&sums);
-    let loss: f64 = rows.map(|((row, &target), sum)| f64::from(sum - row[target])).sum();
-    let loss = vector(vec![(loss / targets.len() as f64) as f32]);
+    // The logarithm of the sum of e^x over every row, and the loss of it.
+    let rows: Vec<(f32, f32)> = values(&logits)
+        .par_chunks_exact(classes)
+        .zip(targets)
+        .map(|(row, target)| match *target {
+            Some(target) => {
+                let sum = log_sum_exp(row);
+                (sum, sum - expected(row, target, smoothing))
+            }
+            None => (0.0, 0.0),
+        })
+        .collect();
+    let counted = targets.iter().flatten().count().max(1) as f32;
+    let loss: f64 = rows.iter().map(|(_, loss)| f64::from(*loss)).sum();
+    let loss = vector(vec![(loss / f64::from(counted)) as f32]);
     let targets = targets.to_vec();
     let pullback = move |grad: FlexTensor, _: &[bool]| {
-        let scale = values(&grad.to_contiguous())[0] / targets.len() as f32;
-        // SAFETY: `run_backward` writes an output for each input of every row.
+        let scale = values(&grad.to_contiguous())[0] / counted;
+        let (spread, own) = (scale * smoothing / classes as f32, scale * (1.0 - smoothing));
+        // SAFETY: `run_backward` writes an output for each input of every row, and the other rows
+        // are filled.
         let dx = unsafe {
             build(logits.shape(), task(classes), |first, out| {
-                let rows = values(&logits)[first..first + out.len()].chunks_exact(classes);
-                for (i, (x, out)) in rows.zip(out.chunks_exact_mut(classes)).enumerate() {
+                let inputs = values(&logits)[first..first + out.len()].chunks_exact(classes);
+                for (i, (x, out)) in inputs.zip(out.chunks_exact_mut(classes)).enumerate() {
                     let row = first / classes + i;
-                    run_backward(x, sums[row], scale, out);
+                    let Some(target) = targets[row] else {
+                        out.fill(MaybeUninit::new(0.0));
+                        continue;
+                    };
+                    run_backward(x, rows[row].0, scale, spread, out);
                     // SAFETY: `run_backward` has written it.
-                    let target = out[targets[row]].assume_init_mut();
-                    *target -= scale;
+                    let target = out[target].assume_init_mut();
+                    *target -= own;
                 }
             })
         };
         vec![Some(dx)]
     };
     (loss, Box::new(pullback))
+}
+
+/// The mean of a row's logits under the distribution that it should predict.
+fn expected(row: &[f32], target: usize, smoothing: f32) -> f32 {
+    match smoothing == 0.0 {
+        true => row[target],
+        false => {
+            let mean = sum([row], |[x]| x) / row.len() as f32;
+            (1.0 - smoothing) * row[target] + smoothing * mean
+        }
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
@@ -49,8 +82,8 @@ fn log_sum_exp(row: &[f32]) -> f32 {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
-fn run_backward(x: &[f32], sum: f32, scale: f32, out: &mut [MaybeUninit<f32>]) {
+fn run_backward(x: &[f32], sum: f32, scale: f32, spread: f32, out: &mut [MaybeUninit<f32>]) {
     for (out, &x) in out.iter_mut().zip(x) {
-        out.write(scale * exp(x - sum));
+        out.write(scale * exp(x - sum) - spread);
     }
 }

@@ -40,9 +40,9 @@ pub fn booleans<const D: usize>(x: Tensor<D, Bool>) -> Vec<bool> {
     x.into_data().iter::<bool>().collect()
 }
 
-/// The values of a tensor of indices.
-pub fn integers<const D: usize>(x: Tensor<D, Int>) -> Vec<usize> {
-    x.into_data().iter::<i64>().map(|i| i as usize).collect()
+/// The values of a tensor of integers.
+pub fn integers<const D: usize>(x: Tensor<D, Int>) -> Vec<i64> {
+    x.into_data().iter::<i64>().collect()
 }
 
 /// The tensor of a primitive, outside of autodiff.
