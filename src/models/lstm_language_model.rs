@@ -64,7 +64,7 @@ impl LstmLanguageModel {
     /// - words: `[batch, length]`
     /// - output: the logits of every word, `[batch, length, words]`
     pub fn forward(&self, words: Tensor<2, Int>) -> Tensor<3> {
-        self.forward_from(words, None).0
+        self.run(words, Lstm::forward)
     }
 
     /// Predicts the word after each word of the next window of a text, from the states that the
@@ -83,12 +83,67 @@ impl LstmLanguageModel {
     ) -> (Tensor<3>, Vec<LstmState>) {
         let mut before = states.into_iter().flatten();
         let mut after = Vec::with_capacity(self.layers.len());
+        let logits = self.run(words, |layer, x| {
+            let (hidden, state) = layer.forward_from(x, before.next());
+            after.push(state);
+            hidden
+        });
+        (logits, after)
+    }
+
+    fn run(
+        &self,
+        words: Tensor<2, Int>,
+        mut run_layer: impl FnMut(&Lstm, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
         let mut x = dropout(&self.dropout, self.embedding.forward(words));
         for layer in &self.layers {
-            let (hidden, state) = layer.forward_from(x, before.next());
-            x = dropout(&self.dropout, hidden);
-            after.push(state);
+            x = dropout(&self.dropout, run_layer(layer, x));
         }
-        (self.output.forward(x), after)
+        self.output.forward(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cross_entropy;
+    use crate::nn::testing::{device, quantized, trains};
+    use burn::tensor::Tolerance;
+
+    #[test]
+    fn windows_of_a_text_equal_the_whole() {
+        let device = Device::default();
+        device.seed(20);
+        let config = LstmLanguageModelConfig { hidden_size: 6, layers: 2, dropout: 0.5 };
+        let model = config.init(11, &device);
+        let text = (Tensor::<1, Int>::arange(0..24, &device) * 7 % 11).reshape([2, 12]);
+        let expected = model.forward(text.clone()).into_data();
+        let (mut logits, mut states) = (Vec::new(), None);
+        for window in text.split(4, 1) {
+            let (next, after) = model.forward_from(window, states);
+            assert_eq!(after.len(), 2);
+            states = Some(after);
+            logits.push(next);
+        }
+        let found = Tensor::cat(logits, 1).into_data();
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-5, 1e-6));
+    }
+
+    #[test]
+    fn a_later_window_trains_every_parameter_also_quantized() {
+        let device = device();
+        let config = LstmLanguageModelConfig { hidden_size: 6, layers: 2, dropout: 0.1 };
+        let model = config.init(11, &device);
+        let text = (Tensor::<1, Int>::arange(0..24, &device) * 7 % 11).reshape([2, 12]);
+        let quantized = quantized(&model, 4, |model| {
+            model.forward(text.clone().inner());
+        });
+        for model in [model, quantized] {
+            let (_, states) = model.forward_from(text.clone().narrow(1, 0, 6), None);
+            let (logits, _) = model.forward_from(text.clone().narrow(1, 5, 6), Some(states));
+            let targets = text.clone().narrow(1, 6, 6).reshape([-1]);
+            trains(&model, cross_entropy(logits.reshape([12, 11]), targets));
+        }
     }
 }
