@@ -35,6 +35,7 @@ fn tokens(ids: &[&[i64]], padding: &[&[bool]], device: &Device) -> TokenBatch {
         tokens: flat.reshape([ids.len(), length]),
         padding: Tensor::<1, Bool>::from_data(ended.as_slice(), device)
             .reshape([ids.len(), length]),
+        types: None,
     }
 }
 

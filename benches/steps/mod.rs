@@ -59,7 +59,7 @@ pub fn step(model: &str, variant: Variant, size: Size, device: &Device) -> Step 
             };
             let tokens = integers([batch, length], 30_522.0);
             let padding = Tensor::zeros([batch, length], device);
-            let input = TokenBatch { tokens, padding };
+            let input = TokenBatch { tokens, padding, types: None };
             classifier(config.init_classifier(2, device), variant, input, batch, 2)
         }
         "resnet20" => {

@@ -9,8 +9,10 @@ use burn::nn::{
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointError, Classifier, load_safetensors};
-use crate::nn::{EncoderLayer, EncoderLayerConfig, LayerNorm, Quantized, dropout};
+use super::{CheckpointError, Classifier, Tagger, Tags, load_safetensors};
+use crate::nn::{
+    EncoderLayer, EncoderLayerConfig, LayerNorm, Quantized, dropout, select_positions,
+};
 
 /// Configuration of [`Bert`], under the names of a published folder's `config.json` (whose
 /// `hidden_size` is `hidden-size` in a config of this project).
@@ -111,6 +113,19 @@ pub struct TokenBatch {
     pub tokens: Tensor<2, Int>,
     /// True where a sequence has ended, `[batch, length]`.
     pub padding: Tensor<2, Bool>,
+    /// The type of every token, `[batch, length]`: in a pair of sentences 0 in the first, 1 in the
+    /// second. All are of type 0 where there is none.
+    pub types: Option<Tensor<2, Int>>,
+}
+
+/// A batch of sentences cut into sub-words.
+#[derive(Clone, Debug)]
+pub struct WordBatch {
+    /// The sub-words.
+    pub tokens: TokenBatch,
+    /// The position of every word's first sub-word, `[batch, words]`; any position fills a sentence
+    /// up.
+    pub words: Tensor<2, Int>,
 }
 
 /// What [`Bert`] computes of a batch.
@@ -167,11 +182,38 @@ impl BertConfig {
         self.classifier(self.init(device), classes, device)
     }
 
+    /// Makes a model of one number with a fresh head on the first token.
+    pub fn init_regressor(&self, device: &Device) -> BertRegressor {
+        self.regressor(self.init(device), device)
+    }
+
+    /// Makes a tagger with fresh heads.
+    pub fn init_tagger(&self, labels: usize, intents: usize, device: &Device) -> BertTagger {
+        self.tagger(self.init(device), labels, intents, device)
+    }
+
     fn classifier(&self, bert: Bert, classes: usize, device: &Device) -> BertClassifier {
         BertClassifier {
             encoder: bert,
             dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
             classifier: self.linear(classes, device),
+        }
+    }
+
+    fn regressor(&self, bert: Bert, device: &Device) -> BertRegressor {
+        BertRegressor {
+            encoder: bert,
+            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
+            output: self.linear(1, device),
+        }
+    }
+
+    fn tagger(&self, bert: Bert, labels: usize, intents: usize, device: &Device) -> BertTagger {
+        BertTagger {
+            encoder: bert,
+            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
+            slots: self.linear(labels, device),
+            intent: self.linear(intents, device),
         }
     }
 
@@ -281,7 +323,7 @@ impl Bert {
 
     /// Runs the encoder and the pooler.
     pub fn forward(&self, batch: TokenBatch) -> BertOutput {
-        let mut hidden = self.embeddings.forward(batch.tokens);
+        let mut hidden = self.embeddings.forward(batch.tokens, batch.types);
         for layer in &self.layers {
             hidden = layer.forward(hidden, batch.padding.clone());
         }
@@ -291,17 +333,17 @@ impl Bert {
 }
 
 impl Embeddings {
-    /// Embeds token indices, all of token type 0.
+    /// Embeds token indices; all are of type 0 where there are no types.
     ///
     /// # Shapes
     ///
-    /// - tokens: `[batch, length]`
+    /// - tokens, types: `[batch, length]`
     /// - output: `[batch, length, hidden_size]`
-    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub fn forward(&self, tokens: Tensor<2, Int>, types: Option<Tensor<2, Int>>) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let device = tokens.device();
         let positions = Tensor::arange(0..length as i64, &device).reshape([1, length]);
-        let types = Tensor::<2, Int>::zeros([1, 1], &device);
+        let types = types.unwrap_or_else(|| Tensor::zeros([1, 1], &device));
         let sum = self.word.forward(tokens)
             + self.position.forward(positions).expand([batch as i64, -1, -1])
             + self.token_type.forward(types).expand([batch as i64, length as i64, -1]);
@@ -342,5 +384,183 @@ impl Classifier for BertClassifier {
     fn forward(&self, batch: TokenBatch) -> Tensor<2> {
         let pooled = self.encoder.forward(batch).pooled;
         self.classifier.forward(dropout(&self.dropout, pooled))
+    }
+}
+
+/// A BERT encoder with a linear layer to one number on the pooled first token.
+#[derive(Module, Debug)]
+pub struct BertRegressor {
+    /// The encoder.
+    pub encoder: Bert,
+    /// Dropout before the output.
+    pub dropout: Dropout,
+    /// Linear layer to the number.
+    pub output: Quantized<Linear>,
+}
+
+impl BertRegressor {
+    /// A published encoder with a fresh head.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bert::from_published`].
+    pub fn from_published(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
+        let (bert, config) = Bert::from_published(folder, device)?;
+        Ok(config.regressor(bert, device))
+    }
+
+    /// One number for every sequence, `[batch]`.
+    pub fn forward(&self, batch: TokenBatch) -> Tensor<1> {
+        let pooled = self.encoder.forward(batch).pooled;
+        self.output.forward(dropout(&self.dropout, pooled)).squeeze_dim(1)
+    }
+}
+
+/// A BERT encoder that tags words (Chen et al. 2019, arXiv 1902.10909): a linear layer to slot
+/// labels on every word's first sub-word, and one to intents on the pooled first token.
+#[derive(Module, Debug)]
+pub struct BertTagger {
+    /// The encoder.
+    pub encoder: Bert,
+    /// Dropout before both linear layers.
+    pub dropout: Dropout,
+    /// Linear layer from a word to its slot label.
+    pub slots: Quantized<Linear>,
+    /// Linear layer from the sentence to its intent.
+    pub intent: Quantized<Linear>,
+}
+
+impl BertTagger {
+    /// A published encoder with fresh heads.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bert::from_published`].
+    pub fn from_published(
+        folder: &Path,
+        labels: usize,
+        intents: usize,
+        device: &Device,
+    ) -> Result<Self, CheckpointError> {
+        let (bert, config) = Bert::from_published(folder, device)?;
+        Ok(config.tagger(bert, labels, intents, device))
+    }
+}
+
+impl Tagger for BertTagger {
+    type Input = WordBatch;
+
+    fn forward(&self, batch: WordBatch) -> Tags {
+        let BertOutput { hidden, pooled } = self.encoder.forward(batch.tokens);
+        let words = select_positions(hidden, batch.words);
+        Tags {
+            slots: self.slots.forward(dropout(&self.dropout, words)),
+            intent: self.intent.forward(dropout(&self.dropout, pooled)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cross_entropy;
+    use crate::nn::testing::{device, quantized, trains};
+    use burn::nn::loss::{MseLoss, Reduction};
+    use burn::tensor::Tolerance;
+
+    fn config() -> BertConfig {
+        BertConfig {
+            hidden_size: 8,
+            intermediate_size: 12,
+            num_attention_heads: 2,
+            vocab_size: 9,
+            max_position_embeddings: 6,
+            // Wide enough for no gradient to vanish.
+            initializer_range: 0.5,
+            ..BertConfig::default()
+        }
+    }
+
+    /// A pair of two tokens and three, and one of a token and one.
+    fn pairs(device: &Device) -> TokenBatch {
+        TokenBatch {
+            tokens: Tensor::from_ints([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]], device),
+            padding: Tensor::from_data([[false; 5], [false, false, true, true, true]], device),
+            types: Some(Tensor::from_ints([[0, 0, 1, 1, 1], [0, 1, 0, 0, 0]], device)),
+        }
+    }
+
+    #[test]
+    fn token_types_tell_the_sentences_of_a_pair_apart() {
+        let device = Device::default();
+        device.seed(23);
+        let model = config().init_classifier(3, &device);
+        let of_types = |types| model.forward(TokenBatch { types, ..pairs(&device) });
+        let none = of_types(None).into_data();
+        let first = of_types(Some(Tensor::zeros([2, 5], &device))).into_data();
+        first.assert_approx_eq::<f32>(&none, Tolerance::rel_abs(1e-5, 1e-6));
+        let second = of_types(Some(Tensor::ones([2, 5], &device)));
+        let both = of_types(pairs(&device).types);
+        for (a, b) in [(&second, &both), (&both, &Tensor::from_data(none, &device))] {
+            let least = (a.clone() - b.clone()).abs().max_dim(1).min().into_scalar::<f32>();
+            assert!(least > 1e-3, "types change the logits by {least}");
+        }
+    }
+
+    #[test]
+    fn a_regressor_gives_one_number_and_trains_also_quantized() {
+        let device = device();
+        let model = config().init_regressor(&device);
+        let quantized = quantized(&model, 4, |model| {
+            model.forward(pairs(&device.clone().inner()));
+        });
+        for model in [model, quantized] {
+            let scores = model.forward(pairs(&device));
+            assert_eq!(scores.dims(), [2]);
+            let targets = Tensor::from_floats([4.5, 0.5], &device);
+            trains(&model, MseLoss::new().forward(scores, targets, Reduction::Mean));
+        }
+    }
+
+    /// Words begin at sub-words 1, 2 and 4, and at sub-word 1.
+    fn words(device: &Device) -> WordBatch {
+        let tokens = TokenBatch { types: None, ..pairs(device) };
+        WordBatch { tokens, words: Tensor::from_ints([[1, 2, 4], [1, 0, 0]], device) }
+    }
+
+    #[test]
+    fn a_tagger_labels_first_sub_words() {
+        let device = Device::default();
+        device.seed(24);
+        let model = config().init_tagger(4, 3, &device);
+        let tags = model.forward(words(&device));
+        assert_eq!((tags.intent.dims(), tags.slots.dims()), ([2, 3], [2, 3, 4]));
+        let BertOutput { hidden, pooled } = model.encoder.forward(words(&device).tokens);
+        let tolerance = Tolerance::rel_abs(1e-5, 1e-6);
+        let intent = model.intent.forward(pooled).into_data();
+        tags.intent.into_data().assert_approx_eq::<f32>(&intent, tolerance);
+        for (sentence, word, position) in [(0, 0, 1), (0, 1, 2), (0, 2, 4), (1, 0, 1)] {
+            let expected = hidden.clone().narrow(0, sentence, 1).narrow(1, position, 1);
+            let expected = model.slots.forward(expected).into_data();
+            let found = tags.slots.clone().narrow(0, sentence, 1).narrow(1, word, 1).into_data();
+            found.assert_approx_eq::<f32>(&expected, tolerance);
+        }
+    }
+
+    #[test]
+    fn a_tagger_trains_every_parameter_also_quantized() {
+        let device = device();
+        let model = config().init_tagger(4, 3, &device);
+        let quantized = quantized(&model, 4, |model| {
+            model.forward(words(&device.clone().inner()));
+        });
+        for model in [model, quantized] {
+            let tags = model.forward(words(&device));
+            let intents = Tensor::from_ints([2, 0], &device);
+            let labels = Tensor::from_ints([0, 1, 2, 3, 3, 2], &device);
+            let loss = cross_entropy(tags.intent, intents)
+                + cross_entropy(tags.slots.reshape([6, 4]), labels);
+            trains(&model, loss);
+        }
     }
 }

@@ -23,6 +23,25 @@ pub trait Classifier: Module + ModuleDisplay + 'static {
     fn forward(&self, input: Self::Input) -> Tensor<2>;
 }
 
+/// A model that gives a sentence an intent and each of its words a slot label.
+pub trait Tagger: Module + ModuleDisplay + 'static {
+    /// One batch of inputs.
+    type Input: Send + 'static;
+
+    /// The logits of every intent and slot label.
+    fn forward(&self, input: Self::Input) -> Tags;
+}
+
+/// What a [`Tagger`] predicts of a batch.
+#[derive(Clone, Debug)]
+pub struct Tags {
+    /// The logits of every intent, `[batch, intents]`.
+    pub intent: Tensor<2>,
+    /// The logits of every slot label for each word, `[batch, words, labels]`; those of padding
+    /// mean nothing.
+    pub slots: Tensor<3>,
+}
+
 /// A convolution before a normalization: no bias, and as much padding as keeps the size at stride 1.
 fn convolution(
     channels: [usize; 2],

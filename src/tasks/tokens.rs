@@ -40,6 +40,7 @@ impl Source<ClassificationBatch<TokenBatch>> for TokenSource {
             input: TokenBatch {
                 tokens: Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), device),
                 padding: Tensor::<2, Bool>::from_data(TensorData::new(ended, shape), device),
+                types: None,
             },
             targets: Tensor::from_data(TensorData::from(labels.as_slice()), device),
         }
