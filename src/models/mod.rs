@@ -1,7 +1,9 @@
 //! Models, one file each, and the loading of published checkpoints.
 
 pub mod bert;
+pub mod bi_lstm_tagger;
 mod checkpoint;
+pub mod gru_spotter;
 pub mod lstm_classifier;
 pub mod lstm_language_model;
 pub mod mobilenet;
