@@ -1,8 +1,10 @@
 //! Models, one file each, and the loading of published checkpoints.
 
+pub mod beam_search;
 pub mod bert;
 pub mod bi_lstm_tagger;
 mod checkpoint;
+pub mod encoder_decoder;
 pub mod gru_spotter;
 pub mod lstm_classifier;
 pub mod lstm_language_model;
