@@ -274,8 +274,8 @@ pub fn cross_entropy_with(
         let targets = flex::integers(targets).into_iter();
         let targets: Vec<Option<usize>> =
             targets.map(|target| (Some(target) != ignored).then_some(target as usize)).collect();
-        flex::differentiable(vec![logits.into_dispatch()], move |inputs, _| {
-            flex::cross_entropy::forward(inputs, &targets, smoothing as f32)
+        flex::differentiable(vec![logits.into_dispatch()], move |inputs, tracked| {
+            flex::cross_entropy::forward(inputs, &targets, smoothing as f32, tracked)
         })
     });
     cross_entropy_composed(logits, targets, settings)
@@ -402,7 +402,7 @@ mod tests {
             // Another weight for every output, so that no two gradients can be mixed up.
             let count = y.shape().num_elements();
             let weights = Tensor::<1, burn::tensor::Int>::arange(0..count as i64, &y.device());
-            let weights = (weights.float() * 0.7).sin().reshape(y.dims());
+            let weights = (weights.float() * 0.7 + 0.5).sin().reshape(y.dims());
             let gradients = (y.clone() * weights).sum().backward();
             (y.into_data(), x.grad(&gradients).expect("a gradient").into_data())
         };
@@ -628,6 +628,15 @@ mod tests {
             activation::log_softmax(x, 1).gather(1, targets.clone().reshape([9, 1])).mean().neg()
         };
         agree(&logits, |x| cross_entropy(x, targets.clone()), composed);
+        // Logits that nobody else holds, whose place the gradient takes.
+        agree(&logits, |x| cross_entropy(x * 2.0, targets.clone()), |x| composed(x * 2.0));
+
+        // The gradient of the loss itself.
+        let x = logits.clone().require_grad();
+        let gradient = |loss: Tensor<1>| x.grad(&loss.backward()).expect("a gradient").into_data();
+        let found = gradient(cross_entropy(x.clone() * 2.0, targets.clone()));
+        let expected = gradient(composed(x.clone() * 2.0));
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-4, 1e-6));
     }
 
     /// Against the definition: the cross-entropy with a distribution that is written down, over

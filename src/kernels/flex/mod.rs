@@ -21,7 +21,7 @@ use burn::backend::tensor::FloatTensor;
 
 pub(crate) use extension::{Pullback, available, differentiable};
 pub(super) use extension::{booleans, integers, is_flex, primitive, tensor};
-pub(crate) use parallel::{task, values};
+pub(crate) use parallel::{is_unshared, task, values};
 
 /// A tensor of the `flex` backend.
 pub(crate) type FlexTensor = FloatTensor<Flex>;

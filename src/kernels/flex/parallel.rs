@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 
+use burn::backend::TensorMetadata;
 use burn::tensor::{Shape, TensorData};
 use rayon::prelude::*;
 
@@ -20,6 +21,13 @@ pub fn task(width: usize) -> usize {
 /// The values of a contiguous tensor.
 pub fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of 32-bit floats")
+}
+
+/// Whether nobody else holds the tensor's values, so that it may become another one; its storage
+/// then holds them and nothing else.
+pub fn is_unshared(tensor: &mut FlexTensor) -> bool {
+    let elements = tensor.shape().num_elements();
+    tensor.try_storage_mut::<f32>().is_some_and(|values| values.len() == elements)
 }
 
 /// A tensor of `shape` whose tasks of `task` elements are written by `write(first element, out)`.

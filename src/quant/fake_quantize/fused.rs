@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{Estimator, FakeQuantize};
 use crate::coding::Quantizer;
-use crate::kernels::flex::{FlexTensor, Pullback, differentiable, task, values};
+use crate::kernels::flex::{FlexTensor, Pullback, differentiable, is_unshared, task, values};
 use crate::quant::{Folded, Granularity};
 
 /// Elements that a word of a mask tells of.
@@ -70,9 +70,8 @@ fn forward(
         });
         mask
     };
-    let whole = x.try_storage_mut::<f32>().is_some_and(|x| x.len() == shape.num_elements());
-    let (y, masks): (_, Vec<Vec<u32>>) = if whole {
-        // Nobody else holds the input: it becomes the result.
+    let (y, masks): (_, Vec<Vec<u32>>) = if is_unshared(&mut x) {
+        // The input becomes the result.
         let tasks = x.storage_mut::<f32>().par_chunks_mut(rows.task).map(Elements::InPlace);
         let masks = tasks.enumerate().map(run).collect();
         (x, masks)
