@@ -24,5 +24,5 @@ pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
 pub use gru::{Gru, GruConfig};
 pub use lstm::{Lstm, LstmConfig, LstmState};
 pub use positions::{padding_after, reverse_sequences, select_positions};
-pub use quantized::Quantized;
+pub use quantized::{Layer, Quantized};
 pub use transformer::{EncoderLayer, EncoderLayerConfig};

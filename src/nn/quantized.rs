@@ -1,7 +1,8 @@
 //! A layer with an activation quantizer at its input.
 
 use burn::module::Module;
-use burn::nn::{Linear, conv::Conv2d};
+use burn::nn::Linear;
+use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 use burn::tensor::{Device, Tensor};
 
 use super::{conv2d, linear};
@@ -31,26 +32,189 @@ impl<L: Module> Quantized<L> {
     }
 }
 
-impl Quantized<Linear> {
+impl<L: Module> Quantized<L> {
     /// Applies the layer.
     ///
     /// # Shapes
     ///
-    /// - x: `[..., d_input]`
-    /// - output: `[..., d_output]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(&self.layer, self.input.forward(x))
+    /// Those of the layer inside: `[..., d_input]` for a linear layer,
+    /// `[batch, channels_in, ...]` for a convolution of as many dimensions as follow.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D>
+    where
+        L: Layer<D>,
+    {
+        self.layer.apply(self.input.forward(x))
     }
 }
 
-impl Quantized<Conv2d> {
-    /// Applies the layer.
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[batch, channels_in, height_in, width_in]`
-    /// - output: `[batch, channels_out, height_out, width_out]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d(&self.layer, self.input.forward(x))
+/// A layer with one input: what [`Quantized`] can run.
+///
+/// Implement it for a layer of your own to have its input quantized.
+pub trait Layer<const D: usize>: Module {
+    /// Applies the layer to an input of rank `D`.
+    fn apply(&self, x: Tensor<D>) -> Tensor<D>;
+}
+
+impl<const D: usize> Layer<D> for Linear {
+    fn apply(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(self, x)
+    }
+}
+
+impl Layer<4> for Conv2d {
+    fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        conv2d(self, x)
+    }
+}
+
+/// Layers that run as Burn runs them, in 32 bits.
+macro_rules! layers {
+    ($($layer:ty, $rank:literal;)*) => {
+        $(impl Layer<$rank> for $layer {
+            fn apply(&self, x: Tensor<$rank>) -> Tensor<$rank> {
+                self.forward(x)
+            }
+        })*
+    };
+}
+
+layers! {
+    Conv1d, 3;
+    Conv3d, 5;
+    ConvTranspose1d, 3;
+    ConvTranspose2d, 4;
+    ConvTranspose3d, 5;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{self, CalibrationError, GranularitySpec, Plan, QuantSpec};
+    use burn::module::{ModuleDisplay, Param};
+    use burn::nn::conv::{
+        Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
+        ConvTranspose3dConfig,
+    };
+    use burn::nn::{LinearConfig, PaddingConfig1d, PaddingConfig2d, PaddingConfig3d};
+    use burn::tensor::{Distribution, TensorData, Tolerance};
+
+    fn device() -> Device {
+        let device = Device::default().autodiff();
+        device.seed(3);
+        device
+    }
+
+    /// Values, shape and gradients of the wrapped layer: those of Burn's layer while there is no
+    /// plan, and near them with 12 bits, where `slack` bounds the relative error; another result
+    /// with 3 bits, whose weights lie on at most 7 levels a channel.
+    fn check<L, const D: usize>(
+        layer: L,
+        channels: usize,
+        input: [usize; D],
+        output: [usize; D],
+        float: impl Fn(&L, Tensor<D>) -> Tensor<D>,
+        weight: impl Fn(&L) -> &Param<Tensor<D>>,
+    ) where
+        L: Layer<D> + ModuleDisplay,
+    {
+        let device = device();
+        let x = Tensor::<D>::random(input, Distribution::Normal(0.0, 1.0), &device);
+        let run = |forward: &dyn Fn(Tensor<D>) -> Tensor<D>, weight: &Param<Tensor<D>>| {
+            let x = x.clone().require_grad();
+            let y = forward(x.clone());
+            assert_eq!(y.dims(), output);
+            let gradients = y.clone().powi_scalar(2).sum().backward();
+            let dx = x.grad(&gradients).expect("of the input").into_data();
+            let dw = weight.base().grad(&gradients).expect("of the weight").into_data();
+            [y.into_data(), dx, dw]
+        };
+        let expected = run(&|x| float(&layer, x), weight(&layer));
+
+        let wrapped = Quantized::new(layer, &device);
+        for (found, expected) in
+            run(&|x| wrapped.forward(x), weight(&wrapped.layer)).iter().zip(&expected)
+        {
+            found.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-5, 1e-5));
+        }
+
+        let quantized = |bits: u32| {
+            let spec = QuantSpec::ausn(bits);
+            let per_channel = QuantSpec { granularity: GranularitySpec::PerChannel, ..spec };
+            let sites = quant::sites(&wrapped);
+            let plan = Plan::resolve(&sites, Some(per_channel), Some(spec), &[]).unwrap();
+            assert_eq!(plan.entries.len(), 2, "the weight and the input");
+            let plan = quant::calibrate(&wrapped, &plan, |observed| {
+                observed.forward(x.clone().inner());
+                Ok::<(), CalibrationError>(())
+            });
+            let plan = plan.unwrap();
+            assert_eq!(plan.sites[0].range_exponents.len(), channels);
+            quant::attach(wrapped.clone(), &plan).unwrap().model
+        };
+        let fine = quantized(12);
+        let results = run(&|x| fine.forward(x), weight(&fine.layer));
+        for (found, expected) in results.iter().zip(&expected) {
+            let error = relative_error(found, expected);
+            assert!(error < 0.01, "error {error} with 12 bits");
+        }
+        let coarse = quantized(3);
+        let [y, ..] = run(&|x| coarse.forward(x), weight(&coarse.layer));
+        let error = relative_error(&y, &expected[0]);
+        assert!((0.05..0.8).contains(&error), "error {error} with 3 bits");
+    }
+
+    /// Root of the mean squared difference, as part of that of the expected values.
+    fn relative_error(found: &TensorData, expected: &TensorData) -> f64 {
+        let pairs = || found.iter::<f64>().zip(expected.iter::<f64>());
+        let error: f64 = pairs().map(|(f, e)| (f - e).powi(2)).sum();
+        (error / pairs().map(|(_, e)| e * e).sum::<f64>()).sqrt()
+    }
+
+    #[test]
+    fn linear_is_burns_and_quantizes() {
+        let layer = LinearConfig::new(6, 5).init(&device());
+        check(layer, 5, [7, 6], [7, 5], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv1d_is_burns_and_quantizes() {
+        let config = Conv1dConfig::new(4, 6, 3).with_stride(2).with_groups(2);
+        let layer = config.with_padding(PaddingConfig1d::Explicit(1, 1)).init(&device());
+        check(layer, 6, [2, 4, 9], [2, 6, 5], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv2d_is_burns_and_quantizes() {
+        let config = Conv2dConfig::new([4, 6], [3, 2]).with_stride([2, 1]);
+        let layer = config.with_padding(PaddingConfig2d::Same).init(&device());
+        check(layer, 6, [2, 4, 6, 5], [2, 6, 3, 5], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv3d_is_burns_and_quantizes() {
+        let config = Conv3dConfig::new([2, 6], [3, 2, 2]).with_stride([1, 2, 1]);
+        let layer = config.with_padding(PaddingConfig3d::Explicit(1, 0, 0)).init(&device());
+        check(layer, 6, [2, 2, 4, 6, 5], [2, 6, 4, 3, 4], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv_transpose1d_is_burns_and_quantizes() {
+        let config = ConvTranspose1dConfig::new([4, 6], 3).with_stride(2).with_padding(1);
+        let layer = config.with_padding_out(1).init(&device());
+        check(layer, 6, [2, 4, 5], [2, 6, 10], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv_transpose2d_is_burns_and_quantizes() {
+        let config = ConvTranspose2dConfig::new([4, 6], [3, 2]).with_stride([2, 1]);
+        // In two groups: three channels of each share their ranges with three of the other.
+        let layer = config.with_groups(2).init(&device());
+        check(layer, 3, [2, 4, 3, 5], [2, 6, 7, 6], |l, x| l.forward(x), |l| &l.weight);
+    }
+
+    #[test]
+    fn conv_transpose3d_is_burns_and_quantizes() {
+        let layer = ConvTranspose3dConfig::new([3, 2], [2, 2, 3]).init(&device());
+        check(layer, 2, [2, 3, 2, 3, 2], [2, 2, 3, 4, 4], |l, x| l.forward(x), |l| &l.weight);
     }
 }
