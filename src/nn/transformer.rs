@@ -1,5 +1,5 @@
-//! The Transformer's encoder layer, with normalization after each residual sum as in BERT, or before each
-//! part as in ViT.
+//! The Transformer's encoder layer, with normalization after each residual sum as in BERT, or
+//! before each part as in ViT.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
