@@ -9,7 +9,7 @@ use burn::nn::{
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointError, Classifier, Tagger, Tags, load_safetensors};
+use super::{CheckpointError, Classifier, Naming, Tagger, Tags, load_checkpoint};
 use crate::nn::{
     EncoderLayer, EncoderLayerConfig, LayerNorm, Quantized, dropout, select_positions,
 };
@@ -297,12 +297,18 @@ const PUBLISHED_NAMES: [(&str, &str); 13] = [
     (r"^pooler\.dense\.", "pooler.layer."),
 ];
 
-/// Buffers of a published file that are no weights: positions 0, 1, 2, ...
-const PUBLISHED_BUFFERS: [&str; 1] = ["embeddings.position_ids"];
+/// What a published file holds beside the encoder: positions 0, 1, 2, ..., and the heads of
+/// pretraining.
+fn is_unneeded(name: &str) -> bool {
+    name == "embeddings.position_ids" || name.starts_with("cls.")
+}
+
+/// Weights of a published folder, the preferred one first.
+const PUBLISHED_WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 impl Bert {
-    /// Reads a published folder: `config.json` and `model.safetensors`. Weights of 16 bits are
-    /// widened to 32.
+    /// Reads a published folder: `config.json`, and `model.safetensors` or else
+    /// `pytorch_model.bin`. Weights of 16 bits are widened to 32.
     ///
     /// # Errors
     ///
@@ -312,12 +318,11 @@ impl Bert {
         device: &Device,
     ) -> Result<(Self, BertConfig), CheckpointError> {
         let config = BertConfig::from_published(folder)?;
-        let bert = load_safetensors(
-            config.init(device),
-            &folder.join("model.safetensors"),
-            &PUBLISHED_NAMES,
-            &PUBLISHED_BUFFERS,
-        )?;
+        let [preferred, other] = PUBLISHED_WEIGHTS.map(|name| folder.join(name));
+        let path = if !preferred.exists() && other.exists() { other } else { preferred };
+        let names = PUBLISHED_NAMES.map(|(from, to)| (from.to_string(), to.to_string()));
+        let naming = Naming { names: names.into(), unneeded: is_unneeded };
+        let bert = load_checkpoint(config.init(device), &path, &naming, None)?;
         Ok((bert, config))
     }
 

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
+use burn::store::burn_pack::Tensor;
 use burn::store::{
-    ChainAdapter, FloatCastAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore,
+    ChainAdapter, FloatCastAdapter, KeyRemapper, ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter,
+    PytorchStore, SafetensorsStore,
 };
 use burn::tensor::DType;
 use thiserror::Error;
@@ -30,14 +32,26 @@ pub enum CheckpointError {
     },
     /// A weights file that is damaged or not in its format.
     #[error(
-        "{path} is not a complete safetensors file: {reason}; download or copy it again",
+        "{path} is not a complete {format} file: {reason}; download or copy it again",
         path = path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
+        /// What it should be.
+        format: &'static str,
         /// What the reader said.
         reason: String,
+    },
+    /// A weights file of an unknown kind.
+    #[error(
+        "{path} is of no known kind; weights are read from .safetensors files and from PyTorch's \
+         .pt, .pth, .bin and .ckpt files",
+        path = path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
     },
     /// Tensors that do not fit the model.
     #[error("{path} does not fit the model:\n  {}", problems.join("\n  "), path = path.display())]
@@ -49,45 +63,60 @@ pub enum CheckpointError {
     },
 }
 
-/// Loads a safetensors file with PyTorch's layout of weights.
+/// How the tensors of a published file are called beside those of a module here.
+pub struct Naming {
+    /// Regular expressions and replacements, applied in turn to the file's tensor names to give
+    /// paths in the module.
+    pub names: Vec<(String, String)>,
+    /// Whether the module does not need a tensor of that name (after `names`).
+    pub unneeded: fn(&str) -> bool,
+}
+
+/// The last layer of a model with a published file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// That of the file, whose classes the model then has.
+    Published,
+    /// A new one, for other classes than those of the file.
+    Fresh,
+}
+
+/// Keys under which PyTorch programs keep a model's weights beside other things.
+const WEIGHT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model_state", "model"];
+
+/// What PyTorch puts before every name of a model that ran on several devices.
+const PARALLEL: (&str, &str) = (r"^module\.", "");
+
+/// Loads a safetensors file, or a PyTorch file that holds a state dictionary (alone, or beside
+/// what else a training program saved), with PyTorch's layout of weights.
 ///
-/// `names` are regular expressions and replacements, applied in turn to the file's tensor names to
-/// give paths in the module; `buffers` are names (after that) that the module does not need.
-/// 16-bit floats are widened to 32.
+/// Floats of 16 bits are widened to 32. `fresh` is the path of a layer that keeps the weights that
+/// it has, whatever the file says of it.
 ///
 /// # Errors
 ///
-/// If the file is missing or damaged, and if a tensor of the module is missing, has another
-/// shape, or a tensor of the file is left over.
-pub fn load_safetensors<M: Module>(
+/// If the file is missing, damaged, or of a kind that its name does not tell, and if a tensor of
+/// the module is missing, has another shape, or a tensor of the file is left over.
+pub fn load_checkpoint<M: Module>(
     mut module: M,
     path: &Path,
-    names: &[(&str, &str)],
-    buffers: &[&str],
+    naming: &Naming,
+    fresh: Option<&str>,
 ) -> Result<M, CheckpointError> {
-    std::fs::metadata(path)
-        .map_err(|source| CheckpointError::Read { path: path.to_path_buf(), source })?;
-    let mut store = SafetensorsStore::from_file(path)
-        .with_from_adapter(ChainAdapter::new(
-            PyTorchToBurnAdapter,
-            FloatCastAdapter::to(DType::F32),
-        ))
-        .skip_enum_variants(true)
-        .allow_partial(true)
-        .validate(false);
-    for (from, to) in names {
-        store = store.with_key_remapping(*from, *to);
-    }
-    let result = module.load_from(&mut store).map_err(|error| CheckpointError::Damaged {
-        path: path.to_path_buf(),
-        reason: error.to_string(),
-    })?;
+    let is_fresh = |name: &str| fresh.is_some_and(|fresh| name.starts_with(&format!("{fresh}.")));
+    let tensors = read_tensors(path, naming)?;
+    let tensors = tensors.into_iter().filter(|tensor| !is_fresh(&tensor.name)).collect();
+    let adapter = ChainAdapter::new(PyTorchToBurnAdapter, FloatCastAdapter::to(DType::F32));
+    let result = module.apply(tensors, None, Some(Box::new(adapter)), true);
 
     let mut problems: Vec<String> = result.errors.iter().map(ToString::to_string).collect();
     // A published file knows nothing of the slots where activation quantizers attach.
-    let missing = result.missing.iter().filter(|(_, types)| !types.contains("ActivationQuantizer"));
+    let missing = result
+        .missing
+        .iter()
+        .filter(|(name, types)| !types.contains("ActivationQuantizer") && !is_fresh(name));
     problems.extend(missing.map(|(name, _)| format!("tensor `{name}` is missing from the file")));
-    let unused = result.unused.iter().filter(|name| !buffers.contains(&name.as_str()));
+    let unused = result.unused.iter().filter(|name| !(naming.unneeded)(name));
     problems.extend(
         unused.map(|name| format!("tensor `{name}` of the file has no place in the model")),
     );
@@ -95,4 +124,49 @@ pub fn load_safetensors<M: Module>(
         true => Ok(module),
         false => Err(CheckpointError::Mismatch { path: path.to_path_buf(), problems }),
     }
+}
+
+/// The tensors of a file, renamed.
+fn read_tensors(path: &Path, naming: &Naming) -> Result<Vec<Tensor>, CheckpointError> {
+    std::fs::metadata(path)
+        .map_err(|source| CheckpointError::Read { path: path.to_path_buf(), source })?;
+    let damaged = |format: &'static str, reason: String| CheckpointError::Damaged {
+        path: path.to_path_buf(),
+        format,
+        reason,
+    };
+    let tensors = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("safetensors") => {
+            let mut store = SafetensorsStore::from_file(path);
+            let tensors = store.get_all_tensors();
+            let tensors = tensors.map_err(|error| damaged("safetensors", error.to_string()))?;
+            tensors.values().cloned().collect()
+        }
+        Some("pt" | "pth" | "bin" | "ckpt") => {
+            let mut store = PytorchStore::from_file(path).map_indices_contiguous(false);
+            let tensors = store.get_all_tensors();
+            let tensors = tensors.map_err(|error| damaged("PyTorch", error.to_string()))?;
+            weights_of(tensors.values().cloned().collect())
+        }
+        _ => return Err(CheckpointError::Format { path: path.to_path_buf() }),
+    };
+    let parallel = (PARALLEL.0.to_string(), PARALLEL.1.to_string());
+    let names = std::iter::once(&parallel).chain(&naming.names).cloned().collect();
+    let remapper = KeyRemapper::from_patterns::<String, String>(names)
+        .expect("the patterns are this crate's own");
+    Ok(remapper.remap(tensors).0)
+}
+
+/// The model's weights of what a PyTorch file holds.
+fn weights_of(tensors: Vec<Tensor>) -> Vec<Tensor> {
+    let under = |key: &str| {
+        let prefix = format!("{key}.");
+        tensors.iter().any(|tensor| tensor.name.starts_with(&prefix)).then_some(prefix)
+    };
+    let Some(prefix) = WEIGHT_KEYS.into_iter().find_map(under) else { return tensors };
+    let inside = |mut tensor: Tensor| {
+        tensor.name = tensor.name.strip_prefix(&prefix)?.to_string();
+        Some(tensor)
+    };
+    tensors.into_iter().filter_map(inside).collect()
 }

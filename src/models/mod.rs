@@ -11,7 +11,7 @@ pub mod lstm_language_model;
 pub mod mobilenet;
 pub mod resnet;
 
-pub use checkpoint::{CheckpointError, load_safetensors};
+pub use checkpoint::{CheckpointError, Head, Naming, load_checkpoint};
 
 use burn::module::{Module, ModuleDisplay};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
