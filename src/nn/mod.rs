@@ -5,6 +5,7 @@
 
 mod attention;
 mod bi_lstm;
+mod conv_norm;
 mod cross_attention;
 mod decoder;
 mod fused;
@@ -18,6 +19,7 @@ mod transformer;
 
 pub use attention::{KeysValues, SelfAttention, SelfAttentionConfig};
 pub use bi_lstm::BiLstm;
+pub use conv_norm::{ConvNorm, FoldBatchNorm, FoldError};
 pub use cross_attention::CrossAttention;
 pub use decoder::{DecoderCache, DecoderLayer};
 pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};

@@ -123,7 +123,8 @@ impl Reparameterizer for AttachQuantizers<'_> {
     }
 }
 
-fn has_quantizers<M: Module>(model: &M) -> bool {
+/// Whether a plan was attached to a model.
+pub(crate) fn has_quantizers<M: Module>(model: &M) -> bool {
     struct Finder(bool);
     impl burn::module::ModuleVisitor for Finder {
         fn enter_module(&mut self, _name: &str, container_type: &str) {

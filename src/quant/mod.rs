@@ -28,6 +28,7 @@ mod site;
 mod spec;
 
 pub use activation::ActivationQuantizer;
+pub(crate) use attach::has_quantizers;
 pub use attach::{AttachError, QuantizedModel, Quantizers, attach};
 pub use calibrate::{CalibrationError, calibrate};
 pub use fake_quantize::{Estimator, FakeQuantize, fake_quantize, fake_quantize_composed};

@@ -93,7 +93,8 @@ impl ModuleVisitor for Finder {
             });
         } else if D >= 2 && !self.path.iter().any(|(_, c)| c == "Reparameterization") {
             let (channel_axis, input_axis) = weight_axes(container, D);
-            let wrapped = depth >= 2 && self.path[depth - 2].1 == "Struct:Quantized";
+            let holder = depth.checked_sub(2).map(|index| self.path[index].1.as_str());
+            let wrapped = matches!(holder, Some("Struct:Quantized" | "Struct:ConvNorm"));
             self.sites.push(Site {
                 path: self.join(depth),
                 layer: self.join(depth - if wrapped { 2 } else { 1 }),
