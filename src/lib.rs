@@ -67,6 +67,7 @@
 //! | [`kernels`] | operations that are fused where the backend allows it |
 //! | [`nn`], [`models`] | layers with quantizers inside, and models made of them |
 //! | [`data`], [`tasks`] | data sets, and what is learned from them |
+//! | [`metrics`] | what tasks measure, as pure arithmetic |
 //! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
@@ -79,6 +80,7 @@ pub mod data;
 pub mod deploy;
 pub mod evaluate;
 pub mod kernels;
+pub mod metrics;
 pub mod models;
 pub mod nn;
 pub mod quant;

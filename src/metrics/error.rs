@@ -1,0 +1,98 @@
+/// What can be wrong with an example, or with what all examples together are to tell.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricError {
+    /// No example was added.
+    #[error("{metric} is not defined without examples: no {examples} was added")]
+    NoExamples {
+        /// The metric.
+        metric: &'static str,
+        /// What the metric counts, in the singular.
+        examples: &'static str,
+    },
+
+    /// Correlation with something that does not vary.
+    #[error(
+        "{metric} is not defined: all {count} {side} are equal, and at least two different ones are needed"
+    )]
+    Constant {
+        /// The metric.
+        metric: &'static str,
+        /// `predictions` or `true values`.
+        side: &'static str,
+        /// How many there are.
+        count: usize,
+    },
+
+    /// NaN or an infinite number where the metric has no use for it.
+    #[error("{metric}: {what} is {value}: a finite number is expected; has the training diverged?")]
+    NotFinite {
+        /// The metric.
+        metric: &'static str,
+        /// Which number.
+        what: String,
+        /// Its value.
+        value: f64,
+    },
+
+    /// A true class for which there is no score.
+    #[error(
+        "{metric}: the true class is {class}, but there are scores for {classes} classes only (counted from 0)"
+    )]
+    UnknownClass {
+        /// The metric.
+        metric: &'static str,
+        /// The true class.
+        class: usize,
+        /// How many scores there are.
+        classes: usize,
+    },
+
+    /// A negative log-likelihood of nothing.
+    #[error(
+        "perplexity: a negative log-likelihood of {nll} over 0 tokens: count the tokens that it was summed over"
+    )]
+    NoTokens {
+        /// The sum that was to be added.
+        nll: f64,
+    },
+
+    /// A sentence with another number of predicted tags than true ones.
+    #[error(
+        "slot F1: {predicted} predicted tags for a sentence with {truth} true ones: each token needs one of both"
+    )]
+    TagCount {
+        /// How many tags were predicted.
+        predicted: usize,
+        /// How many there should be.
+        truth: usize,
+    },
+
+    /// A tag that is not in the IOB2 scheme.
+    #[error(
+        "slot F1: `{tag}`, tag {position} of the {side} tags, is not in the IOB2 scheme: \
+         `O`, `B-type` or `I-type` is expected"
+    )]
+    Tag {
+        /// The tag.
+        tag: String,
+        /// Its place in the sentence, counted from 1.
+        position: usize,
+        /// `predicted` or `true`.
+        side: &'static str,
+    },
+}
+
+impl MetricError {
+    /// Refuses NaN and infinite numbers; `what` says which number it is.
+    pub(super) fn check_finite(
+        metric: &'static str,
+        value: f32,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Self> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(Self::NotFinite { metric, what: what(), value: value.into() })
+    }
+}
