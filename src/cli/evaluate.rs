@@ -59,10 +59,7 @@ fn text(evaluation: &Evaluation) -> String {
     }
     text.push_str(&format!("{} on {}, {}\n", evaluation.metric, evaluation.task, evaluation.model));
     for score in &evaluation.splits {
-        text.push_str(&format!(
-            "  {:.4}  on {} ({} examples)\n",
-            score.value, score.split, score.examples
-        ));
+        text.push_str(&format!("  {score}\n"));
     }
     text.push('\n');
     text

@@ -144,15 +144,12 @@ fn text(summary: &Summary, run: &Path) -> String {
         ("quantized", &splits.quantized),
     ] {
         for score in scores {
-            text.push_str(&format!(
-                "  {name:<11} {:.4}  on {} ({} examples)\n",
-                score.value, score.split, score.examples
-            ));
+            text.push_str(&format!("  {name:<11} {score}\n"));
         }
     }
     if let Some(quantized) = metric.quantized {
-        let change = 100.0 * (quantized - metric.float);
-        text.push_str(&format!("  quantized against float: {change:+.2} points\n"));
+        let change = metric.unit.change(metric.float, quantized);
+        text.push_str(&format!("  quantized against float: {change}\n"));
     }
     let seconds = summary.seconds;
     text.push_str(&format!(

@@ -2,33 +2,53 @@
 
 mod layers;
 
+use std::fmt;
+
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::quant::{QuantizedModel, Quantizers};
-use crate::tasks::{EvaluationSplit, Prefetch, Task, batches_by_size};
+use crate::tasks::{EvaluationSplit, Measure, Prefetch, Task, TaskError, batches_by_size};
 
 pub use layers::{LayerError, LayerTable, write_csv};
 
-/// The metric on one split.
+/// What was measured on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitScore {
     /// The split's name.
     pub split: String,
-    /// The metric's value.
+    /// The value of the task's metric.
     pub value: f64,
     /// The number of examples.
     pub examples: usize,
+    /// Whatever else the task measures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Measure>,
+}
+
+/// The value, the split, the number of examples, and what else was measured.
+impl fmt::Display for SplitScore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.4}  on {} ({} examples", self.value, self.split, self.examples)?;
+        for Measure { name, value } in &self.others {
+            write!(f, "; {name} {value:.4}")?;
+        }
+        f.write_str(")")
+    }
 }
 
 /// The metric of a model on every evaluation split of its task, the first one first.
+///
+/// # Errors
+///
+/// If a metric is not defined for the model's predictions.
 pub fn evaluate<T: Task>(
     task: &T,
     network: &T::Network,
     batch_size: usize,
     device: &Device,
-) -> Vec<SplitScore> {
+) -> Result<Vec<SplitScore>, TaskError> {
     let network = network.valid();
     let splits = task.evaluation_splits();
     splits.iter().map(|split| score(task, &network, split, batch_size, device)).collect()
@@ -36,13 +56,17 @@ pub fn evaluate<T: Task>(
 
 /// The metric of a quantized model on every split, and the errors of its quantized tensors on the
 /// first split.
+///
+/// # Errors
+///
+/// If a metric is not defined for the model's predictions.
 pub fn evaluate_quantized<T: Task>(
     task: &T,
     model: &QuantizedModel<T::Network>,
     stage: &str,
     batch_size: usize,
     device: &Device,
-) -> (Vec<SplitScore>, Vec<LayerError>) {
+) -> Result<(Vec<SplitScore>, Vec<LayerError>), TaskError> {
     let network = model.model.valid();
     let mut scores = Vec::new();
     let mut errors = Vec::new();
@@ -50,12 +74,12 @@ pub fn evaluate_quantized<T: Task>(
         if index == 0 {
             model.quantizers.measure();
         }
-        scores.push(score(task, &network, split, batch_size, device));
+        scores.push(score(task, &network, split, batch_size, device)?);
         if index == 0 {
             errors = take_errors(&model.quantizers, stage);
         }
     }
-    (scores, errors)
+    Ok((scores, errors))
 }
 
 fn score<T: Task>(
@@ -64,11 +88,14 @@ fn score<T: Task>(
     split: &EvaluationSplit<T::Batch>,
     batch_size: usize,
     device: &Device,
-) -> SplitScore {
+) -> Result<SplitScore, TaskError> {
     let source = &split.source;
     let indices = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
-    let score = task.evaluate(network, &mut Prefetch::new(source.clone(), indices, device));
-    SplitScore { split: split.name.to_string(), value: score.value, examples: score.examples }
+    let score = task.evaluate(network, &mut Prefetch::new(source.clone(), indices, device))?;
+    let mut measures = score.measures.into_iter();
+    let value = measures.next().expect("a task has a metric").value;
+    let (split, examples) = (split.name.to_string(), score.examples);
+    Ok(SplitScore { split, value, examples, others: measures.collect() })
 }
 
 /// What the quantizers measured since they were told to, under the name of a stage.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::classification::{ClassificationBatch, ClassificationTask};
-use super::{Source, TaskError};
+use super::{
+    ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError,
+};
 use crate::config::Config;
 use crate::data::digits::{CLASSES, Digits, MAX_PIXEL};
 use crate::models::lstm_classifier::LstmClassifier;
@@ -80,6 +81,7 @@ pub(super) fn resnet(config: &Config) -> Result<ClassificationTask<ResNet>, Task
     let model = config.model.resnet.clone();
     Ok(ClassificationTask {
         name: "digits",
+        objective: Classification::new(ClassMetric::Accuracy),
         build: Box::new(move |device| Ok(model.init(1, CLASSES, device))),
         train,
         evaluation: vec![("valid", valid)],
@@ -92,6 +94,7 @@ pub(super) fn lstm(config: &Config) -> Result<ClassificationTask<LstmClassifier>
     let model = config.model.lstm.clone();
     Ok(ClassificationTask {
         name: "digits",
+        objective: Classification::new(ClassMetric::Accuracy),
         build: Box::new(move |device| Ok(model.init(SIDE, CLASSES, device))),
         train,
         evaluation: vec![("valid", valid)],

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::TaskError;
-use super::classification::ClassificationTask;
 use super::tokens::TokenSource;
+use super::{ClassMetric, Classification, ClassificationTask, TaskError};
 use crate::config::Config;
 use crate::data::listops::{CLASSES, ListOps, PAD, VOCABULARY};
 use crate::models::bert::BertClassifier;
@@ -36,6 +35,7 @@ pub(super) fn bert(config: &Config) -> Result<ClassificationTask<BertClassifier>
     let source = |examples| Arc::new(TokenSource { examples, pad: PAD });
     Ok(ClassificationTask {
         name: "listops",
+        objective: Classification::new(ClassMetric::Accuracy),
         build: Box::new(move |device| Ok(model.init_classifier(CLASSES, device))),
         train: source(data.train),
         evaluation: vec![("valid", source(data.valid))],

@@ -3,8 +3,10 @@
 mod classification;
 mod digits;
 mod listops;
+mod objective;
 mod prefetch;
 mod sst2;
+mod supervised;
 mod tokens;
 
 use std::ops::Range;
@@ -20,10 +22,16 @@ use thiserror::Error;
 use crate::config::{Arch, Config, TaskName};
 use crate::data::DataError;
 use crate::data::catalog::Locations;
+use crate::metrics::MetricError;
 use crate::models::CheckpointError;
 
-pub use classification::{Classification, ClassificationBatch, ClassificationTask};
+pub use classification::{
+    ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
+    Predictions,
+};
+pub use objective::{Meter, Objective};
 pub use prefetch::Prefetch;
+pub use supervised::{Evaluated, Loss, Supervised, SupervisedTask};
 
 /// Examples that can be made into batches on a device.
 pub trait Source<B>: Send + Sync {
@@ -66,22 +74,50 @@ pub struct EvaluationSplit<B> {
 pub struct MetricInfo {
     /// Its name in tables and files.
     pub name: &'static str,
-    /// The name under which burn-train knows it.
+    /// How differences of it are told.
     #[serde(skip)]
-    pub burn_name: &'static str,
-    /// What a value of burn-train's is multiplied with (its accuracies are percentages).
-    #[serde(skip)]
-    pub burn_scale: f64,
+    pub unit: Unit,
     /// Whether a larger value is better.
     #[serde(skip)]
     pub higher_is_better: bool,
 }
 
-/// The value of a task's metric on a split.
+/// How differences of a metric are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// In points, hundredths: what lies between 0 and 1.
+    Fraction,
+    /// In points as they are: what lies between 0 and 100.
+    Points,
+    /// In percent of the value: what has no upper end.
+    Ratio,
+}
+
+impl Unit {
+    /// The change from one value of a metric to another.
+    pub fn change(self, from: f64, to: f64) -> String {
+        match self {
+            Unit::Fraction => format!("{:+.2} points", 100.0 * (to - from)),
+            Unit::Points => format!("{:+.2} points", to - from),
+            Unit::Ratio => format!("{:+.2} %", 100.0 * (to / from - 1.0)),
+        }
+    }
+}
+
+/// One metric's value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Score {
-    /// The metric's value; accuracies lie between 0 and 1.
+pub struct Measure {
+    /// The metric's name.
+    pub name: &'static str,
+    /// Its value; accuracies lie between 0 and 1.
     pub value: f64,
+}
+
+/// What was measured on a split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// The task's metric, then whatever else the task measures.
+    pub measures: Vec<Measure>,
     /// The number of examples it was measured on.
     pub examples: usize,
 }
@@ -126,12 +162,19 @@ pub trait Task: Send + Sync {
         training: SupervisedTraining<Self::Learner>,
     ) -> SupervisedTraining<Self::Learner>;
 
-    /// The metric of a model on batches of evaluation data.
+    /// Runs a batch of training data through a model, for those who observe what passes there.
+    fn run(&self, network: &Self::Network, batch: Self::Batch);
+
+    /// Measures a model on batches of evaluation data.
+    ///
+    /// # Errors
+    ///
+    /// If a metric is not defined for the model's predictions: they are not numbers, say.
     fn evaluate(
         &self,
         network: &Self::Network,
         batches: &mut dyn Iterator<Item = Self::Batch>,
-    ) -> Score;
+    ) -> Result<Score, TaskError>;
 }
 
 /// Why a task could not be set up.
@@ -155,6 +198,9 @@ pub enum TaskError {
         /// Where it was looked for.
         looked: Vec<PathBuf>,
     },
+    /// The model's predictions cannot be measured.
+    #[error("the model cannot be measured: {0}")]
+    Metric(#[from] MetricError),
     /// A configuration that its data contradict.
     #[error("{key} {message}")]
     Config {
@@ -171,7 +217,9 @@ impl TaskError {
         match self {
             TaskError::Config { .. } => true,
             TaskError::Data(error) => error.is_user_error(),
-            TaskError::Checkpoint(_) | TaskError::PretrainedNotFound { .. } => false,
+            TaskError::Checkpoint(_)
+            | TaskError::PretrainedNotFound { .. }
+            | TaskError::Metric(_) => false,
         }
     }
 }

@@ -8,9 +8,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::TaskError;
-use super::classification::ClassificationTask;
 use super::tokens::TokenSource;
+use super::{ClassMetric, Classification, ClassificationTask, TaskError};
 use crate::config::Config;
 use crate::data::DataError;
 use crate::data::catalog::Locations;
@@ -81,6 +80,7 @@ pub(super) fn bert(
     }
     Ok(ClassificationTask {
         name: "sst2",
+        objective: Classification::new(ClassMetric::Accuracy),
         train: pick(&train)?,
         build: Box::new(move |device| {
             Ok(BertClassifier::from_published(&folder, CLASSES, device)?)

@@ -22,7 +22,7 @@ const LOSS: &str = "Loss";
 /// The metrics log of a run: `metrics.jsonl`, and what is needed of it while a stage runs.
 ///
 /// One line for each training step (`stage`, `epoch`, `step`, `loss`) and one for each epoch and
-/// split (`stage`, `epoch`, `split`, `loss`, the metric, `seconds`).
+/// split (`stage`, `epoch`, `split`, `loss`, on the validation split the metric, `seconds`).
 #[derive(Clone)]
 pub(super) struct RunLog(Arc<Mutex<Inner>>);
 
@@ -213,8 +213,7 @@ impl MetricLogger for RunLog {
         let epoch = summary.epoch_number;
         let split: &'static str = summary.split.into();
         let loss = inner.final_value(LOSS, epoch, split);
-        let burn_value = inner.final_value(inner.metric.burn_name, epoch, split);
-        let value = burn_value.map(|value| value * inner.metric.burn_scale);
+        let value = inner.final_value(inner.metric.name, epoch, split);
         let seconds = inner.epoch_start.elapsed().as_secs_f64();
 
         let mut entry = Map::new();
@@ -222,7 +221,9 @@ impl MetricLogger for RunLog {
         entry.insert("epoch".into(), epoch.into());
         entry.insert("split".into(), split.into());
         entry.insert("loss".into(), json!(loss));
-        entry.insert(inner.metric.name.into(), json!(value));
+        if split == "valid" {
+            entry.insert(inner.metric.name.into(), json!(value));
+        }
         entry.insert("seconds".into(), json!(seconds));
         inner.write(Value::Object(entry));
 

@@ -12,7 +12,7 @@ use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
-use crate::tasks::{Prefetch, Task, TaskError, batches_by_size};
+use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 
 /// Names of the stages in logs and files.
 const FLOAT: &str = "float";
@@ -40,6 +40,9 @@ pub struct TrainOptions {
 pub struct MetricSummary {
     /// Its name.
     pub name: String,
+    /// How differences of it are told.
+    #[serde(skip)]
+    pub unit: Unit,
     /// Of the float model.
     pub float: f64,
     /// Of the quantized model straight after calibration; absent where nothing is quantized.
@@ -174,7 +177,7 @@ pub fn train<T: Task>(
         }
         run.write_record(FLOAT_MODEL, network.clone())?;
     }
-    let float = evaluate(task, &network, batch_size, device);
+    let float = evaluate(task, &network, batch_size, device)?;
     show(options.progress, FLOAT, &float);
     checkpoint(FLOAT)?;
 
@@ -182,6 +185,7 @@ pub fn train<T: Task>(
         task: task.name().to_string(),
         metric: MetricSummary {
             name: task.metric().name.to_string(),
+            unit: task.metric().unit,
             float: float[0].value,
             calibrated: None,
             quantized: None,
@@ -208,7 +212,8 @@ pub fn train<T: Task>(
             }
         };
         let mut model = attach(network, &calibrated_plan, run)?;
-        let (calibrated, errors) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device);
+        let (calibrated, errors) =
+            evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
         show(options.progress, CALIBRATED, &calibrated);
         checkpoint(CALIBRATED)?;
         summary.layer_errors.extend(errors);
@@ -216,7 +221,7 @@ pub fn train<T: Task>(
         // Another seed than the float stage's, so that the two do not see the same order.
         model.model = stage(QUANTIZED, config.train.quantized_stage(), !seed)
             .train(model.model, Some(&model.quantizers))?;
-        let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
+        let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
         show(options.progress, QUANTIZED, &quantized);
         summary.layer_errors.extend(errors);
 
@@ -270,14 +275,14 @@ pub fn evaluate_run<T: Task>(
     let network = initial_network(task, config, device)?;
     if !run.has(PLAN) {
         let network = read_record(&run.file(FLOAT_MODEL), network)?;
-        let splits = evaluate(task, &network, config.train.evaluation_batch_size, device);
+        let splits = evaluate(task, &network, config.train.evaluation_batch_size, device)?;
         return Ok(evaluation(task, FLOAT, splits, Vec::new()));
     }
     let plan: CalibratedPlan = run.read_json(PLAN)?;
     let mut model = attach(network, &plan, run)?;
     model.model = read_record(&run.file(QUANTIZED_MODEL), model.model)?;
     let batch_size = config.train.evaluation_batch_size;
-    let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device);
+    let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
     Ok(evaluation(task, QUANTIZED, splits, layers))
 }
 
@@ -293,12 +298,12 @@ pub fn evaluate_config<T: Task>(
 ) -> Result<Vec<Evaluation>, TrainError> {
     let Start { network, plan, .. } = prepare(task, config, device)?;
     let batch_size = config.train.evaluation_batch_size;
-    let splits = evaluate(task, &network, batch_size, device);
+    let splits = evaluate(task, &network, batch_size, device)?;
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
     if !plan.entries.is_empty() {
         let plan = calibrate(task, config, &network, &plan, device)?;
         let model = quant::attach(network, &plan)?;
-        let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device);
+        let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
         found.push(evaluation(task, CALIBRATED, splits, layers));
     }
     Ok(found)
@@ -366,7 +371,9 @@ fn calibrate<T: Task>(
         let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
         let step = all.len().div_ceil(config.train.calibration_batches).max(1);
         let chosen = all.into_iter().step_by(step).collect();
-        task.evaluate(observed, &mut Prefetch::new(source.clone(), chosen, device));
+        for batch in Prefetch::new(source.clone(), chosen, device) {
+            task.run(observed, batch);
+        }
         Ok(())
     })
 }
@@ -386,9 +393,6 @@ fn attach<M: Module>(
 
 fn show(progress: Progress, stage: &str, scores: &[SplitScore]) {
     for score in scores {
-        progress.line(&format!(
-            "{stage}: {} {:.4} ({} examples)",
-            score.split, score.value, score.examples
-        ));
+        progress.line(&format!("{stage}: {score}"));
     }
 }

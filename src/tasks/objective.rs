@@ -1,0 +1,58 @@
+//! What a model learns, and how it is measured.
+
+use std::fmt::Debug;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::Tensor;
+
+use super::MetricInfo;
+use crate::metrics::MetricError;
+
+/// What a model learns, and how it is measured: a loss and a meter.
+pub trait Objective: Clone + Debug + Send + Sync + 'static {
+    /// The model.
+    type Network: Module + ModuleDisplay + 'static;
+    /// A batch of training or evaluation data.
+    type Batch: Send + 'static;
+    /// What measures it.
+    type Meter: Meter;
+
+    /// The metric that counts: the first that the meter gives.
+    fn metric(&self) -> MetricInfo;
+
+    /// A meter that has seen nothing.
+    fn meter(&self) -> Self::Meter;
+
+    /// The mean loss of a training batch, `[1]`.
+    fn loss(&self, network: &Self::Network, batch: Self::Batch) -> Tensor<1>;
+
+    /// The mean loss of an evaluation batch, `[1]`, and what the meter needs of its predictions.
+    fn predict(
+        &self,
+        network: &Self::Network,
+        batch: Self::Batch,
+    ) -> (Tensor<1>, <Self::Meter as Meter>::Outcome);
+}
+
+/// Accumulates what is measured of a model's predictions.
+pub trait Meter: Clone + Send + Sync + 'static {
+    /// Predictions and truth of a batch, in memory of the host.
+    type Outcome: Send + Sync + 'static;
+
+    /// Adds a batch.
+    ///
+    /// # Errors
+    ///
+    /// Predictions that are not numbers.
+    fn add(&mut self, outcome: &Self::Outcome) -> Result<(), MetricError>;
+
+    /// All metrics over what was added, by name, the one that counts first.
+    ///
+    /// # Errors
+    ///
+    /// A metric that is not defined for what was added.
+    fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError>;
+
+    /// The number of examples that were added.
+    fn examples(&self) -> usize;
+}

@@ -1,0 +1,239 @@
+//! How a model and its objective are trained by burn-train, and evaluated.
+
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Device, ExecutionError, Tensor, TensorReadError};
+use burn::train::metric::{
+    Adaptor, ItemLazy, LossInput, LossMetric, Metric, MetricAttributes, MetricMetadata, MetricName,
+    Numeric, NumericAttributes, NumericEntry, SerializedEntry,
+};
+use burn::train::{InferenceStep, SupervisedTraining, TrainOutput, TrainStep};
+
+use super::{
+    EvaluationSplit, Measure, Meter, MetricInfo, Objective, Score, Source, Task, TaskError,
+};
+
+type Examples<O> = Arc<dyn Source<<O as Objective>::Batch>>;
+type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
+type Outcome<O> = <<O as Objective>::Meter as Meter>::Outcome;
+
+/// A task: data of one kind, a model for it, and an objective.
+pub struct SupervisedTask<O: Objective> {
+    /// Its name.
+    pub name: &'static str,
+    /// Loss and metric.
+    pub objective: O,
+    /// Makes the model to start from.
+    pub build: Box<Build<O::Network>>,
+    /// Training data.
+    pub train: Examples<O>,
+    /// Evaluation data by name; training watches the first.
+    pub evaluation: Vec<(&'static str, Examples<O>)>,
+}
+
+impl<O: Objective> Task for SupervisedTask<O> {
+    type Network = O::Network;
+    type Learner = Supervised<O::Network, O>;
+    type Batch = O::Batch;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn metric(&self) -> MetricInfo {
+        self.objective.metric()
+    }
+
+    fn network(&self, device: &Device) -> Result<O::Network, TaskError> {
+        (self.build)(device)
+    }
+
+    fn learner(&self, network: O::Network) -> Self::Learner {
+        Supervised { network, objective: self.objective.clone() }
+    }
+
+    fn network_of(&self, learner: Self::Learner) -> O::Network {
+        learner.network
+    }
+
+    fn train_source(&self) -> Examples<O> {
+        self.train.clone()
+    }
+
+    fn evaluation_splits(&self) -> Vec<EvaluationSplit<O::Batch>> {
+        self.evaluation
+            .iter()
+            .map(|(name, source)| EvaluationSplit { name, source: source.clone() })
+            .collect()
+    }
+
+    fn register(
+        &self,
+        training: SupervisedTraining<Self::Learner>,
+    ) -> SupervisedTraining<Self::Learner> {
+        training
+            .metric_train_numeric(LossMetric::new())
+            .metric_valid_numeric(LossMetric::new())
+            .metric_valid_numeric(Measured::<O::Meter>::new(self.objective.meter(), self.metric()))
+    }
+
+    fn run(&self, network: &O::Network, batch: O::Batch) {
+        let _ = self.objective.loss(network, batch);
+    }
+
+    fn evaluate(
+        &self,
+        network: &O::Network,
+        batches: &mut dyn Iterator<Item = O::Batch>,
+    ) -> Result<Score, TaskError> {
+        let mut meter = self.objective.meter();
+        for batch in batches {
+            let (_, outcome) = self.objective.predict(network, batch);
+            meter.add(&outcome)?;
+        }
+        let measures = meter.measures()?;
+        let measures = measures.into_iter().map(|(name, value)| Measure { name, value }).collect();
+        Ok(Score { measures, examples: meter.examples() })
+    }
+}
+
+/// A model with its objective: what burn-train trains.
+#[derive(Module, Debug)]
+pub struct Supervised<N: Module + ModuleDisplay, O: Clone + std::fmt::Debug + Send + Sync> {
+    /// The model.
+    pub network: N,
+    #[module(skip)]
+    objective: O,
+}
+
+impl<O: Objective> TrainStep for Supervised<O::Network, O> {
+    type Input = O::Batch;
+    type Output = Loss;
+
+    fn step(&self, batch: O::Batch) -> TrainOutput<Loss> {
+        let loss = self.objective.loss(&self.network, batch);
+        TrainOutput::new(self, loss.backward(), Loss(loss))
+    }
+}
+
+impl<O: Objective> InferenceStep for Supervised<O::Network, O> {
+    type Input = O::Batch;
+    type Output = Evaluated<Outcome<O>>;
+
+    fn step(&self, batch: O::Batch) -> Self::Output {
+        let (loss, outcome) = self.objective.predict(&self.network, batch);
+        Evaluated { loss: Loss(loss), outcome: Arc::new(outcome) }
+    }
+}
+
+/// The loss of a batch, `[1]`.
+pub struct Loss(Tensor<1>);
+
+impl ItemLazy for Loss {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        // The log reads it on another thread; until then the device goes on.
+        self.0.device().flush()?;
+        Ok(Self(self.0.without_autodiff()))
+    }
+}
+
+impl Adaptor<LossInput> for Loss {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.0.clone())
+    }
+}
+
+/// The loss of a batch and what was predicted.
+pub struct Evaluated<T> {
+    loss: Loss,
+    outcome: Arc<T>,
+}
+
+impl<T: Send + Sync> ItemLazy for Evaluated<T> {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(Self { loss: self.loss.sync()?, ..self })
+    }
+}
+
+impl<T> Adaptor<LossInput> for Evaluated<T> {
+    fn adapt(&self) -> LossInput {
+        self.loss.adapt()
+    }
+}
+
+impl<T> Adaptor<Arc<T>> for Evaluated<T> {
+    fn adapt(&self) -> Arc<T> {
+        self.outcome.clone()
+    }
+}
+
+/// A meter as a metric of burn-train, with a value at the end of an epoch only.
+#[derive(Clone)]
+struct Measured<M> {
+    empty: M,
+    meter: M,
+    info: MetricInfo,
+    /// Not a number until the epoch's end, and where the metric is not defined.
+    value: f64,
+}
+
+impl<M: Meter> Measured<M> {
+    fn new(meter: M, info: MetricInfo) -> Self {
+        Self { empty: meter.clone(), meter, info, value: f64::NAN }
+    }
+}
+
+impl<M: Meter> Metric for Measured<M> {
+    type Input = Arc<M::Outcome>;
+
+    fn name(&self) -> MetricName {
+        Arc::new(self.info.name.to_string())
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        let higher_is_better = self.info.higher_is_better;
+        NumericAttributes { unit: None, higher_is_better }.into()
+    }
+
+    fn update(
+        &mut self,
+        outcome: &Self::Input,
+        _metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        if let Err(error) = self.meter.add(outcome) {
+            tracing::warn!("validation: {error}");
+        }
+        Ok(SerializedEntry::not_available(None))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        self.value = match self.meter.measures() {
+            Ok(measures) => measures[0].1,
+            Err(error) => {
+                tracing::warn!("validation: {error}");
+                f64::NAN
+            }
+        };
+        Ok(SerializedEntry::new(format!("{:.4}", self.value), self.value.to_string()))
+    }
+
+    fn clear(&mut self) {
+        self.meter = self.empty.clone();
+        self.value = f64::NAN;
+    }
+}
+
+impl<M: Meter> Numeric for Measured<M> {
+    fn value(&self) -> Option<NumericEntry> {
+        None
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        None
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        NumericEntry::Final(self.value)
+    }
+}
