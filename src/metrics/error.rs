@@ -81,6 +81,15 @@ pub enum MetricError {
         /// `predicted` or `true`.
         side: &'static str,
     },
+
+    /// A translation without anything to compare it with.
+    #[error(
+        "BLEU: there is no reference for the translation `{hypothesis}`: at least one is needed"
+    )]
+    NoReference {
+        /// The translation.
+        hypothesis: String,
+    },
 }
 
 impl MetricError {

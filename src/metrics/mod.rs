@@ -11,6 +11,7 @@
 //! | [`Pearson`], [`Spearman`] | correlation of numbers and of their ranks | scipy |
 //! | [`Perplexity`] | perplexity of a language model | its definition |
 //! | [`SlotF1`] | F1 of tagged entities | seqeval, like conlleval |
+//! | [`Bleu`] | BLEU of translations | sacreBLEU |
 //!
 //! An input that has no meaning is a [`MetricError`], and so is a figure that is not defined. Where the reference
 //! gives a sensible value all the same (an F1 of 0 without any positive), so do the metrics here, and say so.
@@ -32,6 +33,7 @@
 //! ```
 
 mod accuracy;
+mod bleu;
 mod error;
 mod f1;
 mod matthews;
@@ -41,6 +43,7 @@ mod slot_f1;
 mod spearman;
 
 pub use accuracy::Accuracy;
+pub use bleu::{Bleu, BleuScore};
 pub use error::MetricError;
 pub use f1::F1;
 pub use matthews::Matthews;
