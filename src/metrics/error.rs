@@ -1,3 +1,5 @@
+use super::boxes::BoundingBox;
+
 /// What can be wrong with an example, or with what all examples together are to tell.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -89,6 +91,20 @@ pub enum MetricError {
     NoReference {
         /// The translation.
         hypothesis: String,
+    },
+
+    /// A box that ends before it begins.
+    #[error("box {found:?}: expected [x1, y1, x2, y2] with finite numbers, x1 <= x2 and y1 <= y2")]
+    Box {
+        /// The box.
+        found: BoundingBox,
+    },
+
+    /// A threshold that no intersection over union can be compared with.
+    #[error("a threshold of {given} for the intersection over union is not possible: 0 to 1 is")]
+    IouThreshold {
+        /// The refused threshold.
+        given: f64,
     },
 }
 

@@ -12,6 +12,9 @@
 //! | [`Perplexity`] | perplexity of a language model | its definition |
 //! | [`SlotF1`] | F1 of tagged entities | seqeval, like conlleval |
 //! | [`Bleu`] | BLEU of translations | sacreBLEU |
+//! | [`MeanAveragePrecision`] | mAP@0.5 and mAP@0.5:0.95 of detected boxes | pycocotools |
+//!
+//! [`boxes`] has what detectors need beside the figure: intersection over union, and non-maximum suppression.
 //!
 //! An input that has no meaning is a [`MetricError`], and so is a figure that is not defined. Where the reference
 //! gives a sensible value all the same (an F1 of 0 without any positive), so do the metrics here, and say so.
@@ -33,7 +36,9 @@
 //! ```
 
 mod accuracy;
+mod average_precision;
 mod bleu;
+pub mod boxes;
 mod error;
 mod f1;
 mod matthews;
@@ -43,6 +48,7 @@ mod slot_f1;
 mod spearman;
 
 pub use accuracy::Accuracy;
+pub use average_precision::{MeanAveragePrecision, TrueBox};
 pub use bleu::{Bleu, BleuScore};
 pub use error::MetricError;
 pub use f1::F1;
