@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointError, Classifier, Naming, Tagger, Tags, load_checkpoint};
 use crate::nn::{
-    EncoderLayer, EncoderLayerConfig, LayerNorm, Quantized, dropout, select_positions,
+    EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout,
+    select_positions,
 };
 
 /// Configuration of [`Bert`], under the names of a published folder's `config.json` (whose
@@ -382,6 +383,8 @@ impl BertClassifier {
         Ok(config.classifier(bert, classes, device))
     }
 }
+
+impl FoldBatchNorm for BertClassifier {}
 
 impl Classifier for BertClassifier {
     type Input = TokenBatch;

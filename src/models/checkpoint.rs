@@ -97,6 +97,10 @@ const PARALLEL: (&str, &str) = (r"^module\.", "");
 ///
 /// If the file is missing, damaged, or of a kind that its name does not tell, and if a tensor of
 /// the module is missing, has another shape, or a tensor of the file is left over.
+///
+/// # Panics
+///
+/// If a pattern of `naming` is no regular expression.
 pub fn load_checkpoint<M: Module>(
     mut module: M,
     path: &Path,
@@ -153,7 +157,7 @@ fn read_tensors(path: &Path, naming: &Naming) -> Result<Vec<Tensor>, CheckpointE
     let parallel = (PARALLEL.0.to_string(), PARALLEL.1.to_string());
     let names = std::iter::once(&parallel).chain(&naming.names).cloned().collect();
     let remapper = KeyRemapper::from_patterns::<String, String>(names)
-        .expect("the patterns are this crate's own");
+        .expect("names are told by regular expressions");
     Ok(remapper.remap(tensors).0)
 }
 

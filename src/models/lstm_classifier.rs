@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use crate::nn::{Lstm, LstmConfig, Quantized};
+use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, Quantized};
 
 /// Configuration of [`LstmClassifier`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ impl LstmClassifierConfig {
         }
     }
 }
+
+impl FoldBatchNorm for LstmClassifier {}
 
 impl Classifier for LstmClassifier {
     /// Sequences, `[batch, length, d_input]`.

@@ -1,15 +1,14 @@
 //! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381).
 
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
-use crate::nn::{Quantized, batch_norm, dropout};
+use crate::nn::{ConvNorm, FoldBatchNorm, Quantized, dropout};
 
 /// Rows of the paper's table 2: expansion t, channels c, blocks n, stride s of the first block.
 const BOTTLENECKS: [(usize, usize, usize, usize); 7] = [
@@ -43,15 +42,11 @@ impl Default for MobileNetV2Config {
 #[derive(Module, Debug)]
 pub struct MobileNetV2 {
     /// First convolution, which halves the image.
-    pub stem: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub stem_norm: BatchNorm,
+    pub stem: ConvNorm,
     /// The blocks, first to last.
     pub blocks: Vec<InvertedResidual>,
     /// Convolution to the last channels.
-    pub head: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub head_norm: BatchNorm,
+    pub head: ConvNorm,
     /// Average over all positions.
     pub pool: AdaptiveAvgPool2d,
     /// Dropout before the classifier.
@@ -65,17 +60,11 @@ pub struct MobileNetV2 {
 #[derive(Module, Debug)]
 pub struct InvertedResidual {
     /// Widening convolution.
-    pub expand: Option<Quantized<Conv2d>>,
-    /// Normalization after it.
-    pub expand_norm: Option<BatchNorm>,
+    pub expand: Option<ConvNorm>,
     /// Depthwise convolution.
-    pub depthwise: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub depthwise_norm: BatchNorm,
+    pub depthwise: ConvNorm,
     /// Narrowing convolution, without an activation after it.
-    pub project: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub project_norm: BatchNorm,
+    pub project: ConvNorm,
     /// Whether the input is added to the output.
     pub shortcut: bool,
 }
@@ -98,11 +87,9 @@ impl MobileNetV2Config {
             }
         }
         MobileNetV2 {
-            stem: Quantized::new(convolution([channels, stem], 3, 2, 1, device), device),
-            stem_norm: BatchNormConfig::new(stem).init(device),
+            stem: ConvNorm::new(convolution([channels, stem], 3, 2, 1, device), device),
             blocks,
-            head: Quantized::new(convolution([from, last], 1, 1, 1, device), device),
-            head_norm: BatchNormConfig::new(last).init(device),
+            head: ConvNorm::new(convolution([from, last], 1, 1, 1, device), device),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             dropout: DropoutConfig::new(self.dropout).init(),
             classifier: Quantized::non_negative(
@@ -129,17 +116,13 @@ fn inverted_residual(
     device: &Device,
 ) -> InvertedResidual {
     let inner = from * expansion;
-    let widens = expansion > 1;
-    let expand = || Quantized::new(convolution([from, inner], 1, 1, 1, device), device);
+    let expand = || ConvNorm::new(convolution([from, inner], 1, 1, 1, device), device);
     let depthwise = convolution([inner, inner], 3, stride, inner, device);
     let project = convolution([inner, to], 1, 1, 1, device);
     InvertedResidual {
-        expand: widens.then(expand),
-        expand_norm: widens.then(|| BatchNormConfig::new(inner).init(device)),
-        depthwise: Quantized::non_negative(depthwise, device),
-        depthwise_norm: BatchNormConfig::new(inner).init(device),
-        project: Quantized::non_negative(project, device),
-        project_norm: BatchNormConfig::new(to).init(device),
+        expand: (expansion > 1).then(expand),
+        depthwise: ConvNorm::non_negative(depthwise, device),
+        project: ConvNorm::non_negative(project, device),
         shortcut: stride == 1 && from == to,
     }
 }
@@ -152,16 +135,22 @@ impl InvertedResidual {
     /// - x: `[batch, channels_in, height, width]`
     /// - output: `[batch, channels_out, height / stride, width / stride]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let inner = match (&self.expand, &self.expand_norm) {
-            (Some(expand), Some(norm)) => {
-                batch_norm(norm, expand.forward(x.clone()), Activation::Relu6)
-            }
-            _ => x.clone(),
+        let inner = match &self.expand {
+            Some(expand) => expand.forward(x.clone(), Activation::Relu6),
+            None => x.clone(),
         };
-        let inner = self.depthwise.forward(inner);
-        let inner = batch_norm(&self.depthwise_norm, inner, Activation::Relu6);
-        let inner = batch_norm(&self.project_norm, self.project.forward(inner), Activation::None);
+        let inner = self.depthwise.forward(inner, Activation::Relu6);
+        let inner = self.project.forward(inner, Activation::None);
         if self.shortcut { inner + x } else { inner }
+    }
+}
+
+impl FoldBatchNorm for MobileNetV2 {
+    fn conv_norms(&mut self) -> Vec<&mut ConvNorm> {
+        let blocks = self.blocks.iter_mut().flat_map(|block| {
+            block.expand.iter_mut().chain([&mut block.depthwise, &mut block.project])
+        });
+        std::iter::once(&mut self.stem).chain(blocks).chain([&mut self.head]).collect()
     }
 }
 
@@ -170,11 +159,11 @@ impl Classifier for MobileNetV2 {
     type Input = Tensor<4>;
 
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = batch_norm(&self.stem_norm, self.stem.forward(images), Activation::Relu6);
+        let mut x = self.stem.forward(images, Activation::Relu6);
         for block in &self.blocks {
             x = block.forward(x);
         }
-        let x = batch_norm(&self.head_norm, self.head.forward(x), Activation::Relu6);
+        let x = self.head.forward(x, Activation::Relu6);
         self.classifier.forward(dropout(&self.dropout, self.pool.forward(x).flatten::<2>(1, 3)))
     }
 }

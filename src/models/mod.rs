@@ -13,13 +13,15 @@ pub mod resnet;
 
 pub use checkpoint::{CheckpointError, Head, Naming, load_checkpoint};
 
-use burn::module::{Module, ModuleDisplay};
+use burn::module::ModuleDisplay;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 
+use crate::nn::FoldBatchNorm;
+
 /// A model that sorts its input into classes.
-pub trait Classifier: Module + ModuleDisplay + 'static {
+pub trait Classifier: FoldBatchNorm + ModuleDisplay + 'static {
     /// One batch of inputs.
     type Input: Send + 'static;
 

@@ -1,17 +1,16 @@
 //! ResNet for small images (He et al. 2015, arXiv 1512.03385, section 4.2).
 
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
-use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
-use crate::nn::{Quantized, batch_norm};
+use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
 
-/// Configuration of [`ResNet`]: 6n + 2 layers in three stages of n blocks.
+/// Configuration of a [`ResNet`] for small images: 6n + 2 layers in three stages of n blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ResNetConfig {
@@ -27,37 +26,37 @@ impl Default for ResNetConfig {
     }
 }
 
-/// ResNet-20 and its like. Serves any image of at least 4 x 4 pixels: 32 x 32 as published, 8 x 8
-/// for the optical digits.
+/// A residual network. That of [`ResNetConfig`] serves any image of at least 4 x 4 pixels: 32 x 32
+/// as published, 8 x 8 for the optical digits.
 #[derive(Module, Debug)]
 pub struct ResNet {
     /// First convolution.
-    pub stem: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub stem_norm: BatchNorm,
-    /// The three stages, each a list of blocks.
-    pub stages: Vec<Vec<BasicBlock>>,
+    pub stem: ConvNorm,
+    /// Pooling after it, for large images.
+    pub stem_pool: Option<MaxPool2d>,
+    /// The stages, each a list of blocks.
+    pub stages: Vec<Vec<ResidualBlock>>,
     /// Average over all positions.
     pub pool: AdaptiveAvgPool2d,
     /// Linear layer to the classes.
     pub classifier: Quantized<Linear>,
 }
 
-/// Two 3x3 convolutions with a shortcut around them.
+/// Two or three convolutions with a shortcut around them.
 ///
-/// The shortcut has no parameters: where the block halves the image and widens the channels, it
-/// takes every second pixel and fills the new channels with zeros (option A of the paper).
+/// Where the shape changes and there is no projection, the shortcut has no parameters: it takes
+/// every second pixel and fills the new channels with zeros (option A of the paper).
 #[derive(Module, Debug)]
-pub struct BasicBlock {
+pub struct ResidualBlock {
     /// First convolution.
-    pub conv1: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub norm1: BatchNorm,
+    pub conv1: ConvNorm,
     /// Second convolution.
-    pub conv2: Quantized<Conv2d>,
-    /// Normalization after it.
-    pub norm2: BatchNorm,
-    /// Stride of the first convolution and of the shortcut.
+    pub conv2: ConvNorm,
+    /// Third convolution, of bottleneck blocks.
+    pub conv3: Option<ConvNorm>,
+    /// Convolution of the shortcut.
+    pub projection: Option<ConvNorm>,
+    /// Stride of the block.
     pub stride: usize,
 }
 
@@ -68,40 +67,56 @@ impl ResNetConfig {
         let stage = |stage: usize| {
             let width = self.width << stage;
             let block = |index: usize| match (stage, index) {
-                (1.., 0) => basic_block(width / 2, width, 2, device),
-                _ => basic_block(width, width, 1, device),
+                (1.., 0) => ResidualBlock::basic(width / 2, width, 2, device),
+                _ => ResidualBlock::basic(width, width, 1, device),
             };
             (0..blocks).map(block).collect()
         };
-        let last = self.width * 4;
         ResNet {
-            stem: Quantized::new(conv3x3(channels, self.width, 1, device), device),
-            stem_norm: BatchNormConfig::new(self.width).init(device),
+            stem: ConvNorm::new(convolution([channels, self.width], 3, 1, 1, device), device),
+            stem_pool: None,
             stages: (0..3).map(stage).collect(),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
             classifier: Quantized::non_negative(
-                LinearConfig::new(last, classes).init(device),
+                LinearConfig::new(self.width * 4, classes).init(device),
                 device,
             ),
         }
     }
 }
 
-fn conv3x3(from: usize, to: usize, stride: usize, device: &Device) -> Conv2d {
-    convolution([from, to], 3, stride, 1, device)
-}
-
-fn basic_block(from: usize, to: usize, stride: usize, device: &Device) -> BasicBlock {
-    BasicBlock {
-        conv1: Quantized::non_negative(conv3x3(from, to, stride, device), device),
-        norm1: BatchNormConfig::new(to).init(device),
-        conv2: Quantized::non_negative(conv3x3(to, to, 1, device), device),
-        norm2: BatchNormConfig::new(to).init(device),
-        stride,
+impl ResidualBlock {
+    /// Two 3x3 convolutions, the first with the stride.
+    pub(super) fn basic(from: usize, to: usize, stride: usize, device: &Device) -> Self {
+        Self {
+            conv1: conv_norm([from, to], 3, stride, device),
+            conv2: conv_norm([to, to], 3, 1, device),
+            conv3: None,
+            projection: None,
+            stride,
+        }
     }
-}
 
-impl BasicBlock {
+    /// Convolutions of 1x1, 3x3 and 1x1, the second with the stride, over `inner` channels inside.
+    pub(super) fn bottleneck(
+        [from, inner, to]: [usize; 3],
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            conv1: conv_norm([from, inner], 1, 1, device),
+            conv2: conv_norm([inner, inner], 3, stride, device),
+            conv3: Some(conv_norm([inner, to], 1, 1, device)),
+            projection: None,
+            stride,
+        }
+    }
+
+    /// The same with a 1x1 convolution as shortcut (option B of the paper).
+    pub(super) fn with_projection(self, from: usize, to: usize, device: &Device) -> Self {
+        Self { projection: Some(conv_norm([from, to], 1, self.stride, device)), ..self }
+    }
+
     /// Applies the block.
     ///
     /// # Shapes
@@ -109,13 +124,20 @@ impl BasicBlock {
     /// - x: `[batch, channels_in, height, width]`, not negative
     /// - output: `[batch, channels_out, height / stride, width / stride]`, not negative
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let inner = self.conv1.forward(x.clone());
-        let inner = batch_norm(&self.norm1, inner, Activation::Relu);
-        let inner = batch_norm(&self.norm2, self.conv2.forward(inner), Activation::None);
+        let inner = self.conv1.forward(x.clone(), Activation::Relu);
+        let inner = match &self.conv3 {
+            Some(last) => {
+                last.forward(self.conv2.forward(inner, Activation::Relu), Activation::None)
+            }
+            None => self.conv2.forward(inner, Activation::None),
+        };
         Activation::Relu.forward(inner + self.shortcut(x))
     }
 
     fn shortcut(&self, x: Tensor<4>) -> Tensor<4> {
+        if let Some(projection) = &self.projection {
+            return projection.forward(x, Activation::None);
+        }
         if self.stride == 1 {
             return x;
         }
@@ -125,12 +147,30 @@ impl BasicBlock {
     }
 }
 
+/// A convolution whose input is the result of a ReLU.
+fn conv_norm(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> ConvNorm {
+    ConvNorm::non_negative(convolution(channels, kernel, stride, 1, device), device)
+}
+
+impl FoldBatchNorm for ResNet {
+    fn conv_norms(&mut self) -> Vec<&mut ConvNorm> {
+        let blocks = self.stages.iter_mut().flatten().flat_map(|block| {
+            let ResidualBlock { conv1, conv2, conv3, projection, .. } = block;
+            [conv1, conv2].into_iter().chain(conv3).chain(projection)
+        });
+        std::iter::once(&mut self.stem).chain(blocks).collect()
+    }
+}
+
 impl Classifier for ResNet {
     /// Images, `[batch, channels, height, width]`.
     type Input = Tensor<4>;
 
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let mut x = batch_norm(&self.stem_norm, self.stem.forward(images), Activation::Relu);
+        let mut x = self.stem.forward(images, Activation::Relu);
+        if let Some(pool) = &self.stem_pool {
+            x = pool.forward(x);
+        }
         for block in self.stages.iter().flatten() {
             x = block.forward(x);
         }

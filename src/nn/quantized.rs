@@ -105,8 +105,8 @@ mod tests {
     }
 
     /// Values, shape and gradients of the wrapped layer: those of Burn's layer while there is no
-    /// plan, and near them with 12 bits, where `slack` bounds the relative error; another result
-    /// with 3 bits, whose weights lie on at most 7 levels a channel.
+    /// plan, near them with 12 bits, and further off with 3. `channels` is how many ranges a weight
+    /// has with one for each output channel.
     fn check<L, const D: usize>(
         layer: L,
         channels: usize,
