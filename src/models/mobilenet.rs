@@ -1,12 +1,16 @@
 //! MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381).
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Classifier, convolution};
+use super::{
+    CheckpointError, Classifier, Head, Naming, convolution, is_torchvision_buffer, load_checkpoint,
+};
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized, dropout};
 
@@ -99,6 +103,23 @@ impl MobileNetV2Config {
         }
     }
 
+    /// A model with weights under torchvision's names, for images of three channels.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load_checkpoint`].
+    pub fn from_published(
+        &self,
+        path: &Path,
+        classes: usize,
+        head: Head,
+        device: &Device,
+    ) -> Result<MobileNetV2, CheckpointError> {
+        let naming = Naming { names: published_names(), unneeded: is_torchvision_buffer };
+        let fresh = (head == Head::Fresh).then_some("classifier");
+        load_checkpoint(self.init(3, classes, device), path, &naming, fresh)
+    }
+
     /// Channels after the width multiplier: the nearest multiple of 8, at least 8, and never more
     /// than a tenth below (the rule of the paper's own code).
     fn channels(&self, channels: usize) -> usize {
@@ -106,6 +127,39 @@ impl MobileNetV2Config {
         let rounded = ((exact + 4.0) / 8.0).floor().max(1.0) * 8.0;
         (if rounded < 0.9 * exact { rounded + 8.0 } else { rounded }) as usize
     }
+}
+
+/// Torchvision's names, and what they are here.
+fn published_names() -> Vec<(String, String)> {
+    // There, layers are numbered: the stem is 0, the blocks follow, and the head is the last. So
+    // are the parts of a block, whose first has no expansion.
+    let parts = |layer: usize, names: &[&'static str]| {
+        let part = |(index, name): (usize, &&'static str)| {
+            let file = format!(r"^features\.{layer}\.conv\.{index}\.");
+            let here = format!("blocks.{}.{name}.", layer - 1);
+            // All but the last are a pair of convolution and normalization.
+            match *name {
+                "project.layer" | "project.norm" => vec![(file, here)],
+                _ => vec![
+                    (format!(r"{file}0\."), format!("{here}layer.")),
+                    (format!(r"{file}1\."), format!("{here}norm.")),
+                ],
+            }
+        };
+        names.iter().enumerate().flat_map(part).collect::<Vec<_>>()
+    };
+    let blocks: usize = BOTTLENECKS.iter().map(|(_, _, count, _)| count).sum();
+    let mut names = parts(1, &["depthwise", "project.layer", "project.norm"]);
+    for layer in 2..=blocks {
+        names.extend(parts(layer, &["expand", "depthwise", "project.layer", "project.norm"]));
+    }
+    let mut name = |from: String, to: &str| names.push((from, to.to_string()));
+    for (layer, here) in [(0, "stem"), (blocks + 1, "head")] {
+        name(format!(r"^features\.{layer}\.0\."), &format!("{here}.layer."));
+        name(format!(r"^features\.{layer}\.1\."), &format!("{here}.norm."));
+    }
+    name(r"^classifier\.1\.".to_string(), "classifier.layer.");
+    names
 }
 
 fn inverted_residual(

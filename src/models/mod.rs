@@ -10,6 +10,8 @@ pub mod lstm_classifier;
 pub mod lstm_language_model;
 pub mod mobilenet;
 pub mod resnet;
+pub mod resnet_imagenet;
+pub mod vit;
 
 pub use checkpoint::{CheckpointError, Head, Naming, load_checkpoint};
 
@@ -64,4 +66,9 @@ fn convolution(
         .with_bias(false)
         .with_initializer(Initializer::KaimingNormal { gain: 2f64.sqrt(), fan_out_only: true })
         .init(device)
+}
+
+/// Whether a tensor of a torchvision file counts batches, which nothing here needs.
+fn is_torchvision_buffer(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
 }

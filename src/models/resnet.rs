@@ -1,4 +1,5 @@
-//! ResNet for small images (He et al. 2015, arXiv 1512.03385, section 4.2).
+//! ResNet for small images (He et al. 2015, arXiv 1512.03385, section 4.2), and the parts that the
+//! larger ones of [`resnet_imagenet`](super::resnet_imagenet) share with it.
 
 use burn::module::Module;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig, MaxPool2d};
