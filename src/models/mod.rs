@@ -11,6 +11,7 @@ pub mod lstm_language_model;
 pub mod mobilenet;
 pub mod resnet;
 pub mod resnet_imagenet;
+pub mod vgg;
 pub mod vit;
 
 pub use checkpoint::{CheckpointError, Head, Naming, load_checkpoint};
