@@ -4,6 +4,7 @@ pub mod beam_search;
 pub mod bert;
 pub mod bi_lstm_tagger;
 mod checkpoint;
+pub mod detector;
 pub mod encoder_decoder;
 pub mod gru_spotter;
 pub mod lstm_classifier;
