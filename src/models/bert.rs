@@ -455,6 +455,8 @@ impl BertTagger {
     }
 }
 
+impl FoldBatchNorm for BertTagger {}
+
 impl Tagger for BertTagger {
     type Input = WordBatch;
 
@@ -467,6 +469,8 @@ impl Tagger for BertTagger {
         }
     }
 }
+
+impl FoldBatchNorm for BertRegressor {}
 
 #[cfg(test)]
 mod tests {

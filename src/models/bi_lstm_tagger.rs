@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bert::TokenBatch;
 use super::{Tagger, Tags};
-use crate::nn::{BiLstm, LstmConfig, Quantized, dropout};
+use crate::nn::{BiLstm, FoldBatchNorm, LstmConfig, Quantized, dropout};
 
 /// Configuration of [`BiLstmTagger`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +89,8 @@ impl BiLstmTaggerConfig {
         }
     }
 }
+
+impl FoldBatchNorm for BiLstmTagger {}
 
 impl Tagger for BiLstmTagger {
     /// Words, with padding at the end; each sentence has at least one.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::beam_search::{BeamSearch, Frame, Hypothesis, Predictor};
 use super::bert::TokenBatch;
 use crate::kernels::{self, AttentionMask, CrossEntropy, cross_entropy_with};
-use crate::nn::{DecoderCache, DecoderLayer, EncoderLayer, EncoderLayerConfig, LayerNorm, dropout};
+use crate::nn::{
+    DecoderCache, DecoderLayer, EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, dropout,
+};
 use crate::quant::ActivationQuantizer;
 
 const LAYER_NORM_EPSILON: f64 = 1e-6;
@@ -367,6 +369,8 @@ impl Predictor for Translation<'_> {
         self.sentences = sentences;
     }
 }
+
+impl FoldBatchNorm for EncoderDecoder {}
 
 #[cfg(test)]
 mod tests {

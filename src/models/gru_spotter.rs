@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use crate::nn::{Gru, GruConfig, Quantized, dropout, padding_after};
+use crate::nn::{FoldBatchNorm, Gru, GruConfig, Quantized, dropout, padding_after};
 
 /// Configuration of [`GruSpotter`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,8 @@ impl GruSpotterConfig {
         }
     }
 }
+
+impl FoldBatchNorm for GruSpotter {}
 
 impl Classifier for GruSpotter {
     type Input = FrameBatch;

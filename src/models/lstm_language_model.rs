@@ -7,7 +7,7 @@ use burn::nn::{
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{Lstm, LstmConfig, LstmState, Quantized, dropout};
+use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, LstmState, Quantized, dropout};
 
 /// Configuration of [`LstmLanguageModel`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +103,8 @@ impl LstmLanguageModel {
         self.output.forward(x)
     }
 }
+
+impl FoldBatchNorm for LstmLanguageModel {}
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,7 @@ pub trait Classifier: FoldBatchNorm + ModuleDisplay + 'static {
 }
 
 /// A model that gives a sentence an intent and each of its words a slot label.
-pub trait Tagger: Module + ModuleDisplay + 'static {
+pub trait Tagger: FoldBatchNorm + ModuleDisplay + 'static {
     /// One batch of inputs.
     type Input: Send + 'static;
 

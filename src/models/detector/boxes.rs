@@ -13,26 +13,6 @@ const LARGEST_SIZE: f64 = 4.0;
 /// Keeps quotients of areas and lengths finite; square pixels, or pixels.
 const EPSILON: f64 = 1e-7;
 
-/// An object in an image, as a data set has it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrueBox {
-    /// What it is.
-    pub class: usize,
-    /// Left, top, right and bottom in pixels from the image's upper left corner.
-    pub bounds: [f32; 4],
-}
-
-/// An object in an image, as a detector finds it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Detection {
-    /// What it is.
-    pub class: usize,
-    /// How sure the detector is, 0 to 1.
-    pub score: f32,
-    /// Left, top, right and bottom in pixels; they may lie outside of the image.
-    pub bounds: [f32; 4],
-}
-
 impl Detector {
     /// The boxes that are predicted, in pixels: the centre lies sigmoid(tx), sigmoid(ty) of a
     /// cell's side into the cell, the size is exp(tw), exp(th) times the anchor's.
@@ -40,7 +20,8 @@ impl Detector {
     /// # Shapes
     ///
     /// - output: what [`forward`](Self::forward) gave, `[batch, rows, columns, anchors, 5 + classes]`
-    /// - result: `[batch, rows, columns, anchors, 4]`, bounds as in [`Detection`]
+    /// - result: `[batch, rows, columns, anchors, 4]`, left, top, right and bottom in pixels
+    ///   from the image's upper left corner; they may lie outside of the image
     pub fn boxes(&self, output: &Tensor<5>) -> Tensor<5> {
         let [_, rows, columns, anchors, _] = output.dims();
         let device = output.device();

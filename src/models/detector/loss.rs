@@ -6,7 +6,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::boxes::{complete_iou, largest_iou, shape_iou};
-use super::{BOX_VALUES, Detector, TrueBox};
+use super::{BOX_VALUES, Detector};
+use crate::metrics::TrueBox;
 
 /// What the loss of boxes is multiplied with.
 const BOX_WEIGHT: f64 = 2.0;

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::convolution;
 use crate::kernels::Activation;
+use crate::metrics::boxes::Detection;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
 
-pub use boxes::{Detection, TrueBox};
 pub use loss::DetectorLoss;
 
 /// Values before the classes: the place of the centre, the size, and objectness.
