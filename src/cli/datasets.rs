@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::data::catalog::{FileState, Manifest, catalog, locate, manifest, verify};
+use crate::data::catalog::{DataFile, FileState, Manifest, catalog, locate, manifest, verify};
 use crate::data::download::{Progress, fetch};
 
 /// List, download and check data sets.
@@ -74,11 +74,12 @@ fn list(global: &Global) -> Result<(), Failure> {
     let locations = global.locations();
     let mut rows = Vec::new();
     for manifest in catalog() {
-        let located = manifest.files.iter().map(|file| locate(manifest, &file.path, &locations));
-        let located: Vec<_> = located.collect();
+        let lacks = |file: &&DataFile| locate(manifest, &file.path, &locations).is_err();
+        let mut lacking = manifest.files.iter().filter(lacks).peekable();
         let status = match manifest.built_in {
             true => "built in",
-            false if located.iter().all(Result::is_ok) => "at hand",
+            false if lacking.peek().is_none() => "at hand",
+            false if lacking.all(|file| file.optional) => "at hand in part",
             false => "not at hand",
         };
         let Manifest { name, title, origin, licence, .. } = manifest;
@@ -108,9 +109,11 @@ fn check(names: &[String], global: &Global) -> Result<(), Failure> {
         for status in verify(manifest, &locations) {
             let message = match &status.state {
                 FileState::Ok => "ok".to_string(),
+                FileState::Unpacked => "unpacked: a folder has no checksum".to_string(),
                 FileState::Missing { looked } => {
                     let looked: Vec<_> = looked.iter().map(|p| p.display().to_string()).collect();
-                    format!("missing; looked in {}", looked.join(", "))
+                    let missing = if status.optional { "missing, not needed" } else { "missing" };
+                    format!("{missing}; looked in {}", looked.join(", "))
                 }
                 FileState::Corrupt { expected, found } => {
                     format!("not the published file: expected {expected}, found {found}")
@@ -120,7 +123,11 @@ fn check(names: &[String], global: &Global) -> Result<(), Failure> {
                 dataset: manifest.name.clone(),
                 file: status.file,
                 path: status.path.map(|path| path.display().to_string()),
-                ok: matches!(status.state, FileState::Ok),
+                ok: match status.state {
+                    FileState::Ok | FileState::Unpacked => true,
+                    FileState::Missing { .. } => status.optional,
+                    FileState::Corrupt { .. } => false,
+                },
                 message,
             });
         }

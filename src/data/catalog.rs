@@ -6,6 +6,9 @@
 //!
 //! A file `sst2/train.tsv` is looked for in the data folder ([`Locations::data_dir`]), then in the cache folder, in each as
 //! `sst2/train.tsv` and as `sst2/train.tsv.gz`. If it is in neither, [`load`] downloads it into the cache folder.
+//!
+//! An archive is a file like any other, `bccd/BCCD.tar`, which is also found as `bccd/BCCD.tar.gz`. In the data folder it
+//! may be unpacked as well, as the folder `bccd/BCCD`; [`Tree`](super::tree::Tree) reads its members in either form.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,8 +27,22 @@ use super::{DataError, gzip};
 pub enum TaskKind {
     /// One class for an image.
     ImageClassification,
+    /// Boxes around the objects of an image, with a class each.
+    ObjectDetection,
+    /// One class for a recording of speech.
+    SpeechClassification,
+    /// The next word of a text.
+    LanguageModelling,
     /// One class for a sentence.
     SentenceClassification,
+    /// One class for two sentences.
+    SentencePairClassification,
+    /// A number for two sentences.
+    SentencePairRegression,
+    /// One class for a sentence and one for each of its words.
+    IntentAndSlots,
+    /// A sentence for a sentence.
+    Translation,
     /// One class for a sequence of tokens that is no natural language.
     SequenceClassification,
 }
@@ -61,11 +78,14 @@ pub struct DataFile {
     pub path: String,
     /// Size of the uncompressed content.
     pub bytes: u64,
-    /// SHA-256 of the uncompressed content, as lower-case hexadecimal digits.
-    pub sha256: String,
-    /// Where it can be downloaded: the file itself (plain or gzipped), or a zip archive if `member` is given.
+    /// SHA-256 of the uncompressed content, as lower-case hexadecimal digits. Without it only the size is checked.
+    pub sha256: Option<String>,
+    /// Whether the data set can be used without this file.
+    #[serde(default)]
+    pub optional: bool,
+    /// Where it can be downloaded: the file itself (plain or gzipped), or a zip or tar.gz archive if `member` is given.
     pub url: Option<String>,
-    /// Path inside the zip archive at `url`.
+    /// Path inside the archive at `url`.
     pub member: Option<String>,
 }
 
@@ -87,6 +107,8 @@ pub enum Located {
     BuiltIn(&'static [u8]),
     /// In the folder that the user named.
     DataDir(PathBuf),
+    /// In the folder that the user named: the folder that an archive was unpacked to.
+    Unpacked(PathBuf),
     /// In the cache folder.
     Cache(PathBuf),
 }
@@ -96,6 +118,8 @@ pub enum Located {
 pub struct FileStatus {
     /// Path below a data folder, as in the manifest.
     pub file: String,
+    /// Whether the data set can be used without it.
+    pub optional: bool,
     /// Where it was found; `None` if it is built in or missing.
     pub path: Option<PathBuf>,
     /// What was found.
@@ -107,6 +131,8 @@ pub struct FileStatus {
 pub enum FileState {
     /// Size and checksum are those of the manifest.
     Ok,
+    /// An archive that is unpacked. Its checksum says nothing about a folder.
+    Unpacked,
     /// In none of the folders.
     Missing {
         /// Folders looked in, in order.
@@ -126,6 +152,24 @@ static CATALOG: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
         include_str!("../../datasets/optdigits.toml"),
         include_str!("../../datasets/sst2.toml"),
         include_str!("../../datasets/listops.toml"),
+        include_str!("../../datasets/digit-scenes.toml"),
+        include_str!("../../datasets/tone-digits.toml"),
+        include_str!("../../datasets/word-chain.toml"),
+        include_str!("../../datasets/requests.toml"),
+        include_str!("../../datasets/scan.toml"),
+        include_str!("../../datasets/fashion-mnist.toml"),
+        include_str!("../../datasets/cifar-10.toml"),
+        include_str!("../../datasets/bccd.toml"),
+        include_str!("../../datasets/fsdd.toml"),
+        include_str!("../../datasets/wikitext-2.toml"),
+        include_str!("../../datasets/ptb.toml"),
+        include_str!("../../datasets/cola.toml"),
+        include_str!("../../datasets/mrpc.toml"),
+        include_str!("../../datasets/rte.toml"),
+        include_str!("../../datasets/stsb.toml"),
+        include_str!("../../datasets/snips.toml"),
+        include_str!("../../datasets/atis.toml"),
+        include_str!("../../datasets/multi30k.toml"),
     ]
     .into_iter()
     .map(|text| toml::from_str(text).expect("the manifests of this crate are valid"))
@@ -169,15 +213,37 @@ impl Manifest {
             known: self.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>().join(", "),
         })
     }
+
+    /// The error for a file that is in none of the folders.
+    pub(super) fn not_found(&self, file: &DataFile, locations: &Locations) -> DataError {
+        DataError::NotFound {
+            dataset: self.name.clone(),
+            file: file.path.clone(),
+            looked: locations.folders(),
+            offline: locations.offline,
+            by_hand: file.url.is_none().then(|| self.origin.clone()),
+        }
+    }
 }
 
 impl DataFile {
     /// Checks uncompressed content against the manifest. The error holds what is expected and what was found.
     pub(super) fn check(&self, content: &[u8]) -> Result<(), (String, String)> {
-        let describe = |bytes: u64, sha256: &str| format!("{bytes} bytes with sha256 {sha256}");
-        let found = describe(content.len() as u64, &sha256(content));
-        let expected = describe(self.bytes, &self.sha256);
+        let checksum = self.sha256.as_ref().map(|_| sha256(content));
+        let found = describe(content.len() as u64, checksum.as_deref());
+        let expected = self.expected();
         if found == expected { Ok(()) } else { Err((expected, found)) }
+    }
+
+    fn expected(&self) -> String {
+        describe(self.bytes, self.sha256.as_deref())
+    }
+}
+
+fn describe(bytes: u64, sha256: Option<&str>) -> String {
+    match sha256 {
+        Some(sha256) => format!("{bytes} bytes with sha256 {sha256}"),
+        None => format!("{bytes} bytes"),
     }
 }
 
@@ -257,17 +323,18 @@ pub fn locate(
             .map(|name| folder.join(name))
             .find(|path| path.is_file())
     };
-    if let Some(path) = locations.data_dir.as_deref().and_then(in_folder) {
-        return Ok(Located::DataDir(path));
+    if let Some(folder) = &locations.data_dir {
+        let unpacked = file.path.strip_suffix(".tar").map(|name| folder.join(name));
+        if let Some(path) = unpacked.filter(|path| path.is_dir()) {
+            return Ok(Located::Unpacked(path));
+        }
+        if let Some(path) = in_folder(folder) {
+            return Ok(Located::DataDir(path));
+        }
     }
     match in_folder(&locations.cache_dir) {
         Some(path) => Ok(Located::Cache(path)),
-        None => Err(DataError::NotFound {
-            dataset: manifest.name.clone(),
-            file: file.path.clone(),
-            looked: locations.folders(),
-            offline: locations.offline,
-        }),
+        None => Err(manifest.not_found(file, locations)),
     }
 }
 
@@ -296,7 +363,7 @@ pub fn load(
                 "{} is not the published file: expected {expected}, found {found}",
                 path.display()
             ),
-            Located::BuiltIn(_) | Located::Cache(_) => {
+            Located::BuiltIn(_) | Located::Unpacked(_) | Located::Cache(_) => {
                 return Err(DataError::Corrupt {
                     dataset: manifest.name.clone(),
                     path,
@@ -312,27 +379,22 @@ pub fn load(
 /// Compares every file of a data set with its manifest. Each file is taken from the place where [`load`] would take it.
 pub fn verify(manifest: &Manifest, locations: &Locations) -> Vec<FileStatus> {
     let status = |file: &DataFile| {
-        let located = match locate(manifest, &file.path, locations) {
-            Ok(located) => located,
-            Err(_) => {
-                return FileStatus {
-                    file: file.path.clone(),
-                    path: None,
-                    state: FileState::Missing { looked: locations.folders() },
-                };
-            }
-        };
-        let state = match read(&located, &file.path) {
-            Ok((_, content)) => match file.check(&content) {
-                Ok(()) => FileState::Ok,
-                Err((expected, found)) => FileState::Corrupt { expected, found },
-            },
-            Err(error) => FileState::Corrupt {
-                expected: format!("{} bytes with sha256 {}", file.bytes, file.sha256),
-                found: error.to_string(),
+        let located = locate(manifest, &file.path, locations);
+        let state = match &located {
+            Err(_) => FileState::Missing { looked: locations.folders() },
+            Ok(Located::Unpacked(_)) => FileState::Unpacked,
+            Ok(located) => match read(located, &file.path) {
+                Ok((_, content)) => match file.check(&content) {
+                    Ok(()) => FileState::Ok,
+                    Err((expected, found)) => FileState::Corrupt { expected, found },
+                },
+                Err(error) => {
+                    FileState::Corrupt { expected: file.expected(), found: error.to_string() }
+                }
             },
         };
-        FileStatus { file: file.path.clone(), path: located.path().map(Path::to_owned), state }
+        let path = located.ok().and_then(|located| located.path().map(Path::to_owned));
+        FileStatus { file: file.path.clone(), optional: file.optional, path, state }
     };
     manifest.files.iter().map(status).collect()
 }
@@ -342,7 +404,7 @@ impl Located {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::BuiltIn(_) => None,
-            Self::DataDir(path) | Self::Cache(path) => Some(path),
+            Self::DataDir(path) | Self::Unpacked(path) | Self::Cache(path) => Some(path),
         }
     }
 }
@@ -352,7 +414,7 @@ fn read(located: &Located, file: &str) -> Result<(PathBuf, Vec<u8>), DataError> 
         Located::BuiltIn(content) => {
             (PathBuf::from(format!("{file} (built in)")), content.to_vec())
         }
-        Located::DataDir(path) | Located::Cache(path) => {
+        Located::DataDir(path) | Located::Unpacked(path) | Located::Cache(path) => {
             let raw = fs::read(path).map_err(|source| DataError::Io {
                 action: "read",
                 path: path.clone(),
@@ -413,6 +475,12 @@ mod tests {
         .unwrap()
     }
 
+    fn downloadable() -> Manifest {
+        let mut manifest = sample();
+        manifest.files[0].url = Some("https://example.org/a.tsv".to_owned());
+        manifest
+    }
+
     fn offline(data_dir: Option<&Path>, cache_dir: &Path) -> Locations {
         Locations {
             data_dir: data_dir.map(Path::to_owned),
@@ -431,14 +499,20 @@ mod tests {
     #[test]
     fn manifests_are_sound() {
         let mut names: Vec<_> = catalog().iter().map(|m| m.name.as_str()).collect();
-        assert_eq!(names, ["optdigits", "sst2", "listops"]);
+        assert_eq!(names[..3], ["optdigits", "sst2", "listops"]);
+        names.sort_unstable();
         names.dedup();
+        assert_eq!(names.len(), catalog().len(), "no name occurs twice");
         for manifest in catalog() {
+            let glue = ["cola", "mrpc", "rte", "stsb"].contains(&manifest.name.as_str());
+            let folder = if glue { "glue" } else { &manifest.name };
             for file in &manifest.files {
-                assert!(file.path.starts_with(&format!("{}/", manifest.name)), "{}", file.path);
+                assert!(file.path.starts_with(&format!("{folder}/")), "{}", file.path);
                 assert!(!file.path.contains("..") && !file.path.ends_with(".gz"));
-                assert!(file.sha256.len() == 64 && file.bytes > 0);
-                assert_eq!(manifest.built_in, file.url.is_none(), "{}", file.path);
+                assert!(file.bytes > 0);
+                assert!(file.sha256.as_ref().map_or(file.optional, |sha256| sha256.len() == 64));
+                assert!(!manifest.built_in || file.url.is_none(), "{}", file.path);
+                assert!(file.member.is_none() || file.url.is_some(), "{}", file.path);
             }
         }
     }
@@ -489,15 +563,40 @@ mod tests {
     }
 
     #[test]
+    fn an_unpacked_archive_is_found_in_the_data_folder_only() {
+        let (data, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let locations = offline(Some(data.path()), cache.path());
+        let mut archive = sample();
+        archive.files[0].path = "sample/a.tar".to_owned();
+        let found = || locate(&archive, "sample/a.tar", &locations);
+
+        put(cache.path(), "sample/a/member.txt", b"hello\n");
+        assert!(matches!(found().unwrap_err(), DataError::NotFound { .. }));
+        let packed = put(data.path(), "sample/a.tar.gz", &gzip::pack(b"hello\n"));
+        assert_eq!(found().unwrap(), Located::DataDir(packed));
+        put(data.path(), "sample/a/member.txt", b"hello\n");
+        assert_eq!(found().unwrap(), Located::Unpacked(data.path().join("sample/a")));
+        assert_eq!(verify(&archive, &locations)[0].state, FileState::Unpacked);
+    }
+
+    #[test]
+    fn a_file_without_checksum_is_checked_by_its_size() {
+        let mut file = sample().files.remove(0);
+        file.sha256 = None;
+        assert_eq!(file.check(b"HELLO\n"), Ok(()));
+        assert_eq!(file.check(b"hello"), Err(("6 bytes".to_owned(), "5 bytes".to_owned())));
+    }
+
+    #[test]
     fn a_missing_file_names_the_places_and_the_remedy() {
         let (data, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut locations = offline(Some(data.path()), cache.path());
-        let message = |locations: &Locations| {
-            let error = locate(&sample(), "sample/a.tsv", locations).unwrap_err();
+        let message = |manifest: &Manifest, locations: &Locations| {
+            let error = locate(manifest, "sample/a.tsv", locations).unwrap_err();
             assert!(!error.is_user_error());
             error.to_string()
         };
-        let text = message(&locations);
+        let text = message(&downloadable(), &locations);
         for part in [
             "sample/a.tsv",
             ".gz",
@@ -508,7 +607,10 @@ mod tests {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         locations.offline = false;
-        assert!(message(&locations).contains("ausn datasets fetch sample"));
+        let text = message(&downloadable(), &locations);
+        assert!(text.contains("ausn datasets fetch sample"), "{text}");
+        let text = message(&sample(), &locations);
+        assert!(text.contains("get it from a test") && !text.contains("fetch"), "{text}");
     }
 
     #[test]
@@ -530,7 +632,7 @@ mod tests {
         put(cache.path(), "sample/a.tsv", b"hellO\n");
         let error = load().unwrap_err();
         assert!(matches!(error, DataError::Corrupt { .. }), "{error}");
-        assert!(error.to_string().contains(&sample().files[0].sha256));
+        assert!(error.to_string().contains(sample().files[0].sha256.as_ref().unwrap()));
 
         put(cache.path(), "sample/a.tsv", &gzip::pack(b"hello\n"));
         assert_eq!(load().unwrap().1, b"hello\n");

@@ -47,7 +47,7 @@ fn fetch_all(
     let pairs = manifest.files.iter().zip(statuses);
     pairs
         .map(|(file, status)| match (status.state, status.path) {
-            (FileState::Ok, Some(path)) => Ok(path),
+            (FileState::Ok | FileState::Unpacked, Some(path)) => Ok(path),
             (FileState::Corrupt { expected, found }, Some(path))
                 if matches!(locate(manifest, &file.path, locations)?, Located::DataDir(_)) =>
             {
@@ -93,14 +93,7 @@ impl<'a> Transfers<'a> {
         let destination = self.locations.cache_dir.join(&file.path);
         let url = match &file.url {
             Some(url) if !self.locations.offline => url.as_str(),
-            _ => {
-                return Err(DataError::NotFound {
-                    dataset: self.manifest.name.clone(),
-                    file: file.path.clone(),
-                    looked: self.locations.folders(),
-                    offline: self.locations.offline,
-                });
-            }
+            _ => return Err(self.manifest.not_found(file, self.locations)),
         };
         let failed = |reason: String| DataError::Download {
             url: url.to_owned(),
@@ -167,16 +160,31 @@ fn extract(raw: &mut File, file: &DataFile) -> Result<Vec<u8>, String> {
             raw.read_to_end(&mut content).map_err(reason)?;
         }
         Some(member) => {
-            let mut archive = zip::ZipArchive::new(raw)
-                .map_err(|error| format!("what was sent is no zip archive ({error})"))?;
-            let entry = archive
-                .by_name(member)
-                .map_err(|error| format!("member {member} of the archive: {error}"))?;
+            let failed =
+                |error: &dyn std::fmt::Display| format!("member {member} of the archive: {error}");
             // One byte more than expected is enough to see that the member is wrong; a hostile one may be endless.
-            entry
-                .take(file.bytes + 1)
-                .read_to_end(&mut content)
-                .map_err(|error| format!("member {member} of the archive: {error}"))?;
+            let mut take = |entry: &mut dyn Read| {
+                entry.take(file.bytes + 1).read_to_end(&mut content).map_err(|e| failed(&e))
+            };
+            let mut start = Vec::new();
+            (&mut *raw).take(2).read_to_end(&mut start).map_err(reason)?;
+            raw.rewind().map_err(reason)?;
+            if start == gzip::MAGIC {
+                let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(raw));
+                for entry in archive.entries().map_err(|e| failed(&e))? {
+                    let mut entry = entry.map_err(|e| failed(&e))?;
+                    if entry.path_bytes() == member.as_bytes() {
+                        take(&mut entry)?;
+                        return Ok(content);
+                    }
+                }
+                return Err(failed(&"there is none of this name"));
+            }
+            let mut archive = zip::ZipArchive::new(raw).map_err(|error| {
+                format!("what was sent is neither a zip nor a tar.gz archive ({error})")
+            })?;
+            let mut entry = archive.by_name(member).map_err(|e| failed(&e))?;
+            take(&mut entry)?;
         }
     }
     gzip::unpack(content).map_err(|error| format!("the gzip data is damaged ({error})"))
@@ -214,6 +222,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::super::catalog::{load, sha256};
+    use super::super::tree;
     use super::*;
 
     const TRAIN: &[u8] = b"sentence\tlabel\nfine \t1\n";
@@ -325,23 +334,26 @@ mod tests {
 
     #[test]
     fn an_archive_is_transferred_once_for_all_its_members() {
-        let cache = tempfile::tempdir().unwrap();
-        let server = Server::ok(archive(&[("S/train.tsv", TRAIN), ("S/dev.tsv", DEV)]));
-        let manifest = sample(
-            &[
-                ("sample/train.tsv", TRAIN, Some("S/train.tsv")),
-                ("sample/dev.tsv", DEV, Some("S/dev.tsv")),
-            ],
-            &server.url,
-        );
-        let locations = online(cache.path());
-        let paths = fetch_all(&manifest, &locations, Progress::Silent).unwrap();
-        assert_eq!(fs::read(&paths[0]).unwrap(), TRAIN);
-        assert_eq!(fs::read(&paths[1]).unwrap(), DEV);
+        let members = [("S/train.tsv", TRAIN), ("S/dev.tsv", DEV)];
+        for body in [archive(&members), gzip::pack(&tree::pack(&members))] {
+            let cache = tempfile::tempdir().unwrap();
+            let server = Server::ok(body);
+            let manifest = sample(
+                &[
+                    ("sample/train.tsv", TRAIN, Some("S/train.tsv")),
+                    ("sample/dev.tsv", DEV, Some("S/dev.tsv")),
+                ],
+                &server.url,
+            );
+            let locations = online(cache.path());
+            let paths = fetch_all(&manifest, &locations, Progress::Silent).unwrap();
+            assert_eq!(fs::read(&paths[0]).unwrap(), TRAIN);
+            assert_eq!(fs::read(&paths[1]).unwrap(), DEV);
 
-        // What is there and verified is not transferred again.
-        assert_eq!(fetch_all(&manifest, &locations, Progress::Silent).unwrap(), paths);
-        assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+            // What is there and verified is not transferred again.
+            assert_eq!(fetch_all(&manifest, &locations, Progress::Silent).unwrap(), paths);
+            assert_eq!(server.requests.load(Ordering::SeqCst), 1);
+        }
     }
 
     #[test]
@@ -419,7 +431,9 @@ mod tests {
     fn an_archive_without_the_member_or_no_archive_at_all_is_refused() {
         for (body, expected) in [
             (archive(&[("other", TRAIN)]), "S/train.tsv"),
-            (b"<html>blocked</html>".to_vec(), "no zip archive"),
+            (gzip::pack(&tree::pack(&[("other", TRAIN)])), "S/train.tsv"),
+            (gzip::pack(b"a text that is no archive"), "S/train.tsv"),
+            (b"<html>blocked</html>".to_vec(), "neither a zip nor a tar.gz archive"),
         ] {
             let cache = tempfile::tempdir().unwrap();
             let server = Server::ok(body);

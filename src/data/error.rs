@@ -62,7 +62,7 @@ pub enum DataError {
     },
 
     /// A file is in none of the places where it may be, and was not downloaded.
-    #[error("{}", not_found(dataset, file, looked, *offline))]
+    #[error("{}", not_found(dataset, file, looked, *offline, by_hand.as_deref()))]
     NotFound {
         /// Name of the data set.
         dataset: String,
@@ -72,6 +72,8 @@ pub enum DataError {
         looked: Vec<PathBuf>,
         /// Whether downloading was switched off.
         offline: bool,
+        /// Where to get it by hand, if there is no address to download it from.
+        by_hand: Option<String>,
     },
 
     /// A file is there but is not the published one.
@@ -145,6 +147,54 @@ pub enum DataError {
         reason: String,
     },
 
+    /// A file as a whole does not have the expected form.
+    #[error("{}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what is expected.
+        reason: String,
+    },
+
+    /// An image cannot be decoded.
+    #[error("{}: the image cannot be decoded: {reason}", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// What the decoder reported.
+        reason: String,
+    },
+
+    /// So many images of a data set cannot be decoded that the rest is not the data set any more.
+    #[error(
+        "{}: {corrupt} of {total} images cannot be decoded, more than the {allowed} that are passed over; the first is \
+         {first}. Copy or download them again, or remove them",
+        path.display()
+    )]
+    TooManyCorrupt {
+        /// Folder or archive.
+        path: PathBuf,
+        /// Images that could not be decoded.
+        corrupt: usize,
+        /// All images.
+        total: usize,
+        /// Images that may be corrupt.
+        allowed: usize,
+        /// The first of them, and why.
+        first: String,
+    },
+
+    /// A folder of images has a name that is no class.
+    #[error("{}: `{class}` is no class: the training images have {known}", path.display())]
+    UnknownClass {
+        /// The folder.
+        path: PathBuf,
+        /// Its name.
+        class: String,
+        /// The classes, shortened.
+        known: String,
+    },
+
     /// A tokenizer file cannot be used, or a text cannot be encoded.
     #[error("tokenizer {}: {reason}", path.display())]
     Tokenizer {
@@ -172,27 +222,39 @@ impl DataError {
             | Self::Gzip { .. }
             | Self::Empty { .. }
             | Self::Malformed { .. }
+            | Self::Format { .. }
+            | Self::Image { .. }
+            | Self::TooManyCorrupt { .. }
+            | Self::UnknownClass { .. }
             | Self::Tokenizer { .. } => false,
         }
     }
 }
 
-fn not_found(dataset: &str, file: &str, looked: &[PathBuf], offline: bool) -> String {
+fn not_found(
+    dataset: &str,
+    file: &str,
+    looked: &[PathBuf],
+    offline: bool,
+    by_hand: Option<&str>,
+) -> String {
     let mut message =
         format!("data set `{dataset}`: found neither {file} nor {file}.gz. Looked in:");
     for folder in looked {
         message.push_str(&format!("\n  {}", folder.display()));
     }
     message.push('\n');
-    if offline {
-        message.push_str(
-            "Downloading is switched off (offline). Put the file under one of these folders, or name a folder that \
-             has it with --data-dir or AUSN_DATA_DIR",
-        );
-    } else {
-        message.push_str(&format!(
+    message.push_str(&match (by_hand, offline) {
+        (Some(origin), _) => format!(
+            "It has no address to download it from: get it from {origin}, and put it under one of these folders, or \
+             name a folder that has it with --data-dir or AUSN_DATA_DIR"
+        ),
+        (None, true) => "Downloading is switched off (offline). Put the file under one of these folders, or name a \
+                         folder that has it with --data-dir or AUSN_DATA_DIR"
+            .to_owned(),
+        (None, false) => format!(
             "Run `ausn datasets fetch {dataset}`, or name a folder that has the file with --data-dir or AUSN_DATA_DIR"
-        ));
-    }
+        ),
+    });
     message
 }

@@ -2,7 +2,8 @@ use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
 
-const MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// How gzipped content begins.
+pub(super) const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The content itself when `raw` is gzipped, `raw` unchanged when it is not. The first two bytes decide and not the
 /// file's name: browsers and archive tools unpack files without renaming them.

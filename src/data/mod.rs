@@ -6,10 +6,20 @@
 //! |---|---|
 //! | [`catalog`] | the manifest of every data set; finding, verifying and loading its files |
 //! | [`download`] | fetching the files that are not built in |
+//! | [`tree`] | folders of files, unpacked or in a tar archive |
+//!
+//! | images | |
+//! |---|---|
 //! | [`digits`] | 8x8 handwritten digits, built into the program |
-//! | [`listops`] | nested list operations, generated from a seed |
-//! | [`glue`] | sentence classification from GLUE's tab-separated files (SST-2) |
+//!
+//! | sound | |
+//! |---|---|
+//!
+//! | text | |
+//! |---|---|
+//! | [`glue`] | sentences and pairs of sentences: CoLA, SST-2, MRPC, RTE, STS-B |
 //! | [`hold_out`] | a validation split of sentences that shares no phrase with the training rows |
+//! | [`listops`] | nested list operations, generated from a seed |
 //! | [`tokenizer`] | text to token numbers, from a checkpoint's `tokenizer.json` |
 //!
 //! Every failure is a [`DataError`], which says what was found, where, and what to do about it. A file that was
@@ -35,6 +45,11 @@ mod gzip;
 pub mod hold_out;
 pub mod listops;
 pub mod tokenizer;
+pub mod tree;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 pub use error::DataError;
 
@@ -45,4 +60,50 @@ pub struct Split {
     pub train: Vec<usize>,
     /// Rows kept away from training, for validation.
     pub held_out: Vec<usize>,
+}
+
+impl Split {
+    /// Draws a validation part that has the same class proportions as the whole: of every class, `valid_fraction` of its
+    /// rows, rounded. The same seed gives the same split.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::InvalidSetting`] unless the fraction lies between 0 and 1.
+    pub fn stratified(labels: &[u32], valid_fraction: f64, seed: u64) -> Result<Self, DataError> {
+        if !(valid_fraction > 0.0 && valid_fraction < 1.0) {
+            return Err(DataError::InvalidSetting {
+                key: "valid-fraction".to_owned(),
+                found: valid_fraction.to_string(),
+                allowed: "it must lie between 0 and 1, both excluded".to_owned(),
+            });
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let classes = labels.iter().max().map_or(0, |largest| largest + 1);
+        let mut members = vec![Vec::new(); classes as usize];
+        for (index, label) in labels.iter().enumerate() {
+            members[*label as usize].push(index);
+        }
+        let (mut train, mut held_out) = (Vec::new(), Vec::new());
+        for mut members in members {
+            members.shuffle(&mut rng);
+            let valid = (members.len() as f64 * valid_fraction).round() as usize;
+            held_out.extend(members.drain(..valid));
+            train.extend(members);
+        }
+        train.sort_unstable();
+        held_out.sort_unstable();
+        Ok(Self { train, held_out })
+    }
+}
+
+/// The folders of the environment for tests of published files; `None`, and a note on standard error, without
+/// `AUSN_DATA_DIR`.
+#[cfg(test)]
+pub(crate) fn test_locations() -> Option<catalog::Locations> {
+    let locations = catalog::Locations::from_env(None);
+    if locations.data_dir.is_none() {
+        eprintln!("skipped: AUSN_DATA_DIR is not set");
+        return None;
+    }
+    Some(catalog::Locations { offline: true, ..locations })
 }

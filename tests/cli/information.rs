@@ -127,7 +127,34 @@ fn datasets_list_tells_which_are_at_hand() {
     assert_eq!(status("optdigits"), "built in");
     assert_eq!(status("listops"), "built in");
     assert_eq!(status("sst2"), "not at hand");
+    assert_eq!(status("scan"), "built in");
+    assert_eq!(status("cifar-10"), "not at hand");
     workspace.ausn(["datasets", "list"]).success().prints(["optdigits", "sst2", "not at hand"]);
+}
+
+#[test]
+fn datasets_can_be_at_hand_in_part_or_unpacked() {
+    let workspace = Workspace::new();
+    for file in ["data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"] {
+        workspace.write(&format!("data/cifar-10/{file}"), "");
+    }
+    workspace.write("data/fsdd/recordings/7_theo_4.wav", "");
+    let list = ["datasets", "list", "--json", "--data-dir", "data"];
+    let listed = workspace.ausn(list).success().json();
+    let status = |name: &str| {
+        listed.as_array().unwrap().iter().find(|d| d["name"] == name).unwrap()["status"].clone()
+    };
+    assert_eq!(status("cifar-10"), "at hand in part");
+    assert_eq!(status("fsdd"), "at hand");
+    workspace
+        .ausn(["datasets", "verify", "fsdd", "--data-dir", "data"])
+        .success()
+        .prints(["fsdd  fsdd/recordings.tar: unpacked: a folder has no checksum"]);
+    workspace
+        .ausn(["datasets", "verify", "cifar-10", "--data-dir", "data"])
+        .code(1)
+        .prints(["data_batch_3.bin: missing, not needed", "test_batch.bin: not the published file"])
+        .says(["3 of 6 files are missing or damaged"]);
 }
 
 #[test]
