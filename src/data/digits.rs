@@ -3,14 +3,10 @@
 
 use std::path::Path;
 
-use csv::{ReaderBuilder, StringRecord};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-
 use super::catalog::{Locations, load, manifest};
 use super::download::Progress;
 use super::{DataError, Split, gzip};
+use csv::{ReaderBuilder, StringRecord};
 
 /// Pixels of an image.
 pub const PIXELS: usize = 64;
@@ -73,26 +69,8 @@ impl Digits {
     /// Draws a validation part that has the same class proportions as the whole: of every class, `valid_fraction` of its
     /// images, rounded. The same seed gives the same split.
     pub fn split(&self, valid_fraction: f64, seed: u64) -> Result<Split, DataError> {
-        if !(valid_fraction > 0.0 && valid_fraction < 1.0) {
-            return Err(DataError::InvalidSetting {
-                key: "valid-fraction".to_owned(),
-                found: valid_fraction.to_string(),
-                allowed: "it must lie between 0 and 1, both excluded".to_owned(),
-            });
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (mut train, mut held_out) = (Vec::new(), Vec::new());
-        for class in 0..CLASSES as u8 {
-            let mut members: Vec<usize> =
-                (0..self.labels.len()).filter(|&index| self.labels[index] == class).collect();
-            members.shuffle(&mut rng);
-            let valid = (members.len() as f64 * valid_fraction).round() as usize;
-            held_out.extend(members.drain(..valid));
-            train.extend(members);
-        }
-        train.sort_unstable();
-        held_out.sort_unstable();
-        Ok(Split { train, held_out })
+        let labels: Vec<u32> = self.labels.iter().copied().map(u32::from).collect();
+        Split::stratified(&labels, valid_fraction, seed)
     }
 }
 

@@ -7,10 +7,12 @@
 //! | [`catalog`] | the manifest of every data set; finding, verifying and loading its files |
 //! | [`download`] | fetching the files that are not built in |
 //! | [`tree`] | folders of files, unpacked or in a tar archive |
+//! | [`report`] | what a reader left out, cut or could not name, counted |
 //!
 //! | images | |
 //! |---|---|
 //! | [`digits`] | 8x8 handwritten digits, built into the program |
+//! | [`fashion_mnist`], [`cifar10`] | small images of ten classes |
 //!
 //! | sound | |
 //! |---|---|
@@ -37,13 +39,18 @@
 //! ```
 
 pub mod catalog;
+pub mod cifar10;
 pub mod digits;
 pub mod download;
 mod error;
+pub mod fashion_mnist;
 pub mod glue;
 mod gzip;
 pub mod hold_out;
+mod idx;
+pub mod images;
 pub mod listops;
+pub mod report;
 pub mod tokenizer;
 pub mod tree;
 
