@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`digits`] | 8x8 handwritten digits, built into the program |
 //! | [`fashion_mnist`], [`cifar10`] | small images of ten classes |
+//! | [`image_folder`] | images in one folder per class, as ImageNet has them, decoded when they are needed |
 //!
 //! | sound | |
 //! |---|---|
@@ -48,8 +49,10 @@ pub mod glue;
 mod gzip;
 pub mod hold_out;
 mod idx;
+pub mod image_folder;
 pub mod images;
 pub mod listops;
+pub mod picture;
 pub mod report;
 pub mod tokenizer;
 pub mod tree;
