@@ -14,6 +14,9 @@
 //! | [`digits`] | 8x8 handwritten digits, built into the program |
 //! | [`fashion_mnist`], [`cifar10`] | small images of ten classes |
 //! | [`image_folder`] | images in one folder per class, as ImageNet has them, decoded when they are needed |
+//! | [`voc`] | boxes around objects in the layout of PASCAL VOC; blood cells (BCCD) |
+//! | [`digit_scenes`] | several digits on a canvas with boxes, generated from a seed |
+//! | [`images`], [`scenes`], [`picture`] | what these have in common: image sets, boxes, decoding |
 //!
 //! | sound | |
 //! |---|---|
@@ -41,6 +44,7 @@
 
 pub mod catalog;
 pub mod cifar10;
+pub mod digit_scenes;
 pub mod digits;
 pub mod download;
 mod error;
@@ -51,11 +55,14 @@ pub mod hold_out;
 mod idx;
 pub mod image_folder;
 pub mod images;
+mod lines;
 pub mod listops;
 pub mod picture;
 pub mod report;
+pub mod scenes;
 pub mod tokenizer;
 pub mod tree;
+pub mod voc;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
