@@ -20,6 +20,8 @@
 //!
 //! | sound | |
 //! |---|---|
+//! | [`fsdd`] | spoken digits |
+//! | [`tone_digits`] | pairs of tones in noise, generated from a seed |
 //!
 //! | text | |
 //! |---|---|
@@ -49,6 +51,7 @@ pub mod digits;
 pub mod download;
 mod error;
 pub mod fashion_mnist;
+pub mod fsdd;
 pub mod glue;
 mod gzip;
 pub mod hold_out;
@@ -61,6 +64,7 @@ pub mod picture;
 pub mod report;
 pub mod scenes;
 pub mod tokenizer;
+pub mod tone_digits;
 pub mod tree;
 pub mod voc;
 
