@@ -27,6 +27,8 @@
 //! |---|---|
 //! | [`glue`] | sentences and pairs of sentences: CoLA, SST-2, MRPC, RTE, STS-B |
 //! | [`hold_out`] | a validation split of sentences that shares no phrase with the training rows |
+//! | [`corpus`] | running text to model word by word: WikiText-2, Penn Treebank |
+//! | [`word_chain`] | the same from a Markov chain, generated from a seed |
 //! | [`listops`] | nested list operations, generated from a seed |
 //! | [`tokenizer`] | text to token numbers, from a checkpoint's `tokenizer.json` |
 //!
@@ -46,6 +48,7 @@
 
 pub mod catalog;
 pub mod cifar10;
+pub mod corpus;
 pub mod digit_scenes;
 pub mod digits;
 pub mod download;
@@ -67,6 +70,8 @@ pub mod tokenizer;
 pub mod tone_digits;
 pub mod tree;
 pub mod voc;
+pub mod vocabulary;
+pub mod word_chain;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
