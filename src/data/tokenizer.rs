@@ -2,9 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::{PostProcessor, TruncationParams};
+use tokenizers::{EncodeInput, PostProcessor, TruncationParams};
 
 use super::DataError;
+use super::report::{Finding, Report};
+
+/// A text or a pair of texts as token numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The tokens, special ones included.
+    pub tokens: Vec<u32>,
+    /// Which text each token belongs to: 0 or 1.
+    pub types: Vec<u32>,
+}
 
 /// A tokenizer that adds a checkpoint's special tokens and cuts long texts, but never pads.
 ///
@@ -82,6 +92,51 @@ impl Tokenizer {
             .collect())
     }
 
+    /// Token numbers of many texts or pairs of texts, in parallel, not padded. Of a pair that is too long, the longer text
+    /// is cut first. The report counts what was cut.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::InvalidSetting`] if the special tokens of a pair leave no room for the texts.
+    pub fn encode_pairs(
+        &self,
+        texts: &[(&str, Option<&str>)],
+    ) -> Result<(Vec<Encoded>, Report), DataError> {
+        let special =
+            self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let max_length = self.inner.get_truncation().map_or(usize::MAX, |cut| cut.max_length);
+        if max_length < special + 2 && texts.iter().any(|(_, pair)| pair.is_some()) {
+            return Err(DataError::InvalidSetting {
+                key: "max-length".to_owned(),
+                found: max_length.to_string(),
+                allowed: format!(
+                    "{} adds {special} special tokens to every pair of texts, so it must be at least {}",
+                    self.path.display(),
+                    special + 2
+                ),
+            });
+        }
+        let inputs = texts.iter().map(|(text, pair)| match pair {
+            Some(pair) => EncodeInput::Dual((*text).into(), (*pair).into()),
+            None => EncodeInput::Single((*text).into()),
+        });
+        let encodings = self.inner.encode_batch_fast(inputs.collect(), true);
+        let mut report = Report::default();
+        let mut encoded = Vec::with_capacity(texts.len());
+        for (encoding, (text, _)) in encodings.map_err(|error| self.fail(error))?.iter().zip(texts)
+        {
+            if !encoding.get_overflowing().is_empty() {
+                let start: String = text.chars().take(40).collect();
+                report.add(Finding::TextCut, || format!("`{start}...`"));
+            }
+            encoded.push(Encoded {
+                tokens: encoding.get_ids().to_vec(),
+                types: encoding.get_type_ids().to_vec(),
+            });
+        }
+        Ok((encoded, report))
+    }
+
     /// Number of the padding token.
     pub fn pad_id(&self) -> u32 {
         self.pad_id
@@ -121,7 +176,9 @@ mod tests {
                 "type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
                            {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
-                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "pair": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                         {"SpecialToken": {"id": "[SEP]", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}},
+                         {"SpecialToken": {"id": "[SEP]", "type_id": 1}}],
                 "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},
                                    "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}
             },
@@ -160,6 +217,30 @@ mod tests {
         }
         let error = open(&sample(), 2).unwrap_err();
         assert!(error.is_user_error() && error.to_string().contains("at least 3"), "{error}");
+    }
+
+    #[test]
+    fn pairs_are_joined_and_what_is_cut_is_counted() {
+        let tokenizer = open(&sample(), 8).unwrap();
+        let texts = [
+            ("good", Some("film film")),
+            ("good good good good", Some("film film")),
+            ("good", None),
+            ("film film film film film film film", None),
+        ];
+        let (encoded, report) = tokenizer.encode_pairs(&texts).unwrap();
+        assert_eq!(encoded[0].tokens, [2, 4, 3, 5, 5, 3]);
+        assert_eq!(encoded[0].types, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(encoded[1].tokens, [2, 4, 4, 4, 3, 5, 5, 3]);
+        assert_eq!((&encoded[2].tokens[..], &encoded[2].types[..]), (&[2, 4, 3][..], &[0; 3][..]));
+        assert_eq!(encoded[3].tokens, [2, 5, 5, 5, 5, 5, 5, 3]);
+        assert_eq!(report.count(Finding::TextCut), 2);
+        assert!(report.to_string().contains("first: `good good good good...`"), "{report}");
+
+        let short = open(&sample(), 4).unwrap();
+        let error = short.encode_pairs(&texts).unwrap_err();
+        assert!(error.is_user_error() && error.to_string().contains("at least 5"), "{error}");
+        assert_eq!(short.encode_pairs(&texts[2..]).unwrap().1.count(Finding::TextCut), 1);
     }
 
     #[test]
