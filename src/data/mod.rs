@@ -29,6 +29,8 @@
 //! | [`hold_out`] | a validation split of sentences that shares no phrase with the training rows |
 //! | [`corpus`] | running text to model word by word: WikiText-2, Penn Treebank |
 //! | [`word_chain`] | the same from a Markov chain, generated from a seed |
+//! | [`intents`] | requests with intents and slots: SNIPS, ATIS |
+//! | [`requests`] | the same from templates, generated from a seed |
 //! | [`listops`] | nested list operations, generated from a seed |
 //! | [`tokenizer`] | text to token numbers, from a checkpoint's `tokenizer.json` |
 //!
@@ -61,10 +63,12 @@ pub mod hold_out;
 mod idx;
 pub mod image_folder;
 pub mod images;
+pub mod intents;
 mod lines;
 pub mod listops;
 pub mod picture;
 pub mod report;
+pub mod requests;
 pub mod scenes;
 pub mod tokenizer;
 pub mod tone_digits;
