@@ -31,8 +31,11 @@
 //! | [`word_chain`] | the same from a Markov chain, generated from a seed |
 //! | [`intents`] | requests with intents and slots: SNIPS, ATIS |
 //! | [`requests`] | the same from templates, generated from a seed |
+//! | [`translation`] | sentences with their translations: Multi30k |
+//! | [`scan`] | commands with their actions (SCAN), generated from their grammar |
 //! | [`listops`] | nested list operations, generated from a seed |
 //! | [`tokenizer`] | text to token numbers, from a checkpoint's `tokenizer.json` |
+//! | [`subwords`], [`vocabulary`] | the same with tokens learned from the training text, with whole words |
 //!
 //! Every failure is a [`DataError`], which says what was found, where, and what to do about it. A file that was
 //! downloaded and then changed is refused; a file that the user supplied is read even if it differs from the published
@@ -69,9 +72,12 @@ pub mod listops;
 pub mod picture;
 pub mod report;
 pub mod requests;
+pub mod scan;
 pub mod scenes;
+pub mod subwords;
 pub mod tokenizer;
 pub mod tone_digits;
+pub mod translation;
 pub mod tree;
 pub mod voc;
 pub mod vocabulary;
