@@ -156,6 +156,15 @@ pub enum DataError {
         reason: String,
     },
 
+    /// A recording cannot be read, or is not in the format that the model expects.
+    #[error("{}: {reason}", path.display())]
+    Audio {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what is expected.
+        reason: String,
+    },
+
     /// An image cannot be decoded.
     #[error("{}: the image cannot be decoded: {reason}", path.display())]
     Image {
@@ -226,6 +235,7 @@ impl DataError {
             | Self::Image { .. }
             | Self::TooManyCorrupt { .. }
             | Self::UnknownClass { .. }
+            | Self::Audio { .. }
             | Self::Tokenizer { .. } => false,
         }
     }

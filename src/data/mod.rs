@@ -20,6 +20,7 @@
 //!
 //! | sound | |
 //! |---|---|
+//! | [`audio`] | WAV files and log-mel spectrograms |
 //! | [`fsdd`] | spoken digits |
 //! | [`tone_digits`] | pairs of tones in noise, generated from a seed |
 //!
@@ -51,6 +52,7 @@
 //! # Ok::<(), ausn::data::DataError>(())
 //! ```
 
+pub mod audio;
 pub mod catalog;
 pub mod cifar10;
 pub mod corpus;
