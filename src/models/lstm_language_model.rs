@@ -91,7 +91,32 @@ impl LstmLanguageModel {
         (logits, after)
     }
 
+    /// The states that a window of a text leaves, from zero, without predicting anything.
+    ///
+    /// # Shapes
+    ///
+    /// - words: `[batch, length]`
+    /// - output: the state of every layer
+    pub fn states(&self, words: Tensor<2, Int>) -> Vec<LstmState> {
+        let mut states = Vec::with_capacity(self.layers.len());
+        self.hidden(words, |layer, x| {
+            let (hidden, state) = layer.forward_from(x, None);
+            states.push(state);
+            hidden
+        });
+        states
+    }
+
     fn run(
+        &self,
+        words: Tensor<2, Int>,
+        run_layer: impl FnMut(&Lstm, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        self.output.forward(self.hidden(words, run_layer))
+    }
+
+    /// The last layer's states, `[batch, length, hidden_size]`.
+    fn hidden(
         &self,
         words: Tensor<2, Int>,
         mut run_layer: impl FnMut(&Lstm, Tensor<3>) -> Tensor<3>,
@@ -100,7 +125,7 @@ impl LstmLanguageModel {
         for layer in &self.layers {
             x = dropout(&self.dropout, run_layer(layer, x));
         }
-        self.output.forward(x)
+        x
     }
 }
 

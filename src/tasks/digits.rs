@@ -8,6 +8,8 @@ use super::{
     ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError,
 };
 use crate::config::Config;
+use crate::data::DataError;
+use crate::data::report::Report;
 use crate::data::digits::{CLASSES, Digits, MAX_PIXEL};
 use crate::models::lstm_classifier::LstmClassifier;
 use crate::models::resnet::ResNet;
@@ -48,8 +50,12 @@ impl Source<ClassificationBatch<Tensor<3>>> for DigitSource {
         1
     }
 
-    fn batch(&self, indices: &[usize], device: &Device) -> ClassificationBatch<Tensor<3>> {
-        self.rows(indices, device)
+    fn batch(
+        &self,
+        indices: &[usize],
+        device: &Device,
+    ) -> Result<ClassificationBatch<Tensor<3>>, DataError> {
+        Ok(self.rows(indices, device))
     }
 }
 
@@ -62,9 +68,13 @@ impl Source<ClassificationBatch<Tensor<4>>> for DigitSource {
         1
     }
 
-    fn batch(&self, indices: &[usize], device: &Device) -> ClassificationBatch<Tensor<4>> {
+    fn batch(
+        &self,
+        indices: &[usize],
+        device: &Device,
+    ) -> Result<ClassificationBatch<Tensor<4>>, DataError> {
         let ClassificationBatch { input, targets } = self.rows(indices, device);
-        ClassificationBatch { input: input.unsqueeze_dim(1), targets }
+        Ok(ClassificationBatch { input: input.unsqueeze_dim(1), targets })
     }
 }
 
@@ -85,6 +95,7 @@ pub(super) fn resnet(config: &Config) -> Result<ClassificationTask<ResNet>, Task
         build: Box::new(move |device| Ok(model.init(1, CLASSES, device))),
         train,
         evaluation: vec![("valid", valid)],
+        report: Report::default(),
     })
 }
 
@@ -98,5 +109,6 @@ pub(super) fn lstm(config: &Config) -> Result<ClassificationTask<LstmClassifier>
         build: Box::new(move |device| Ok(model.init(SIDE, CLASSES, device))),
         train,
         evaluation: vec![("valid", valid)],
+        report: Report::default(),
     })
 }

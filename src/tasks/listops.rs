@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::tokens::TokenSource;
+use super::tokens::{ClassSource, Tokens};
 use super::{ClassMetric, Classification, ClassificationTask, TaskError};
 use crate::config::Config;
-use crate::data::listops::{CLASSES, ListOps, PAD, VOCABULARY};
+use crate::data::listops::{CLASSES, ListOps, PAD, TokenExample, VOCABULARY};
+use crate::data::report::Report;
 use crate::models::bert::BertClassifier;
 
 /// A small BERT, trained from scratch.
@@ -32,12 +33,17 @@ pub(super) fn bert(config: &Config) -> Result<ClassificationTask<BertClassifier>
             ),
         });
     }
-    let source = |examples| Arc::new(TokenSource { examples, pad: PAD });
+    let source = |examples: Vec<TokenExample>| {
+        let labels = examples.iter().map(|example| example.label).collect();
+        let tokens = Tokens::single(examples.into_iter().map(|example| example.tokens), PAD);
+        Arc::new(ClassSource { tokens, labels })
+    };
     Ok(ClassificationTask {
         name: "listops",
         objective: Classification::new(ClassMetric::Accuracy),
         build: Box::new(move |device| Ok(model.init_classifier(CLASSES, device))),
         train: source(data.train),
         evaluation: vec![("valid", source(data.valid))],
+        report: Report::default(),
     })
 }

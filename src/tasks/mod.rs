@@ -1,13 +1,22 @@
 //! Tasks, one file each: which data, which model, loss and metric.
 
 mod classification;
+mod detection;
 mod digits;
+mod glue;
+mod images;
+mod intents;
+mod language_model;
 mod listops;
 mod objective;
 mod prefetch;
+mod pretrained;
+mod regression;
+mod speech;
 mod sst2;
 mod supervised;
 mod tokens;
+mod translation;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,6 +31,7 @@ use thiserror::Error;
 use crate::config::{Arch, Config, TaskName};
 use crate::data::DataError;
 use crate::data::catalog::Locations;
+use crate::data::report::Report;
 use crate::metrics::MetricError;
 use crate::models::CheckpointError;
 
@@ -29,9 +39,14 @@ pub use classification::{
     ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
     Predictions,
 };
+pub use detection::{Detected, Detecting, DetectionMeter, SceneBatch};
+pub use intents::{TagBatch, TagMeter, TaggedRequest, Tagging};
+pub use language_model::{LanguageModelling, PerplexityMeter, TextBatch, TextLoss};
 pub use objective::{Meter, Objective};
 pub use prefetch::Prefetch;
+pub use regression::{CorrelationMeter, Regression, RegressionBatch};
 pub use supervised::{Evaluated, Loss, Supervised, SupervisedTask};
+pub use translation::{Translated, Translating, TranslationBatch, TranslationMeter};
 
 /// Examples that can be made into batches on a device.
 pub trait Source<B>: Send + Sync {
@@ -47,7 +62,27 @@ pub trait Source<B>: Send + Sync {
     fn size(&self, index: usize) -> usize;
 
     /// A batch of the given examples.
-    fn batch(&self, indices: &[usize], device: &Device) -> B;
+    ///
+    /// # Errors
+    ///
+    /// If an example has to be read from a file, and cannot.
+    fn batch(&self, indices: &[usize], device: &Device) -> Result<B, DataError>;
+
+    /// The same to train on in an epoch, counted from 1: examples may be changed at random, in the
+    /// same way whenever the epoch is repeated.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`batch`](Self::batch).
+    fn training_batch(
+        &self,
+        indices: &[usize],
+        epoch: usize,
+        device: &Device,
+    ) -> Result<B, DataError> {
+        let _ = epoch;
+        self.batch(indices, device)
+    }
 }
 
 /// The indices of examples `range` of a source in batches, those of similar size together.
@@ -153,6 +188,9 @@ pub trait Task: Send + Sync {
     /// The training data.
     fn train_source(&self) -> Arc<dyn Source<Self::Batch>>;
 
+    /// What was left out of the data or changed when they were read.
+    fn report(&self) -> &Report;
+
     /// The evaluation data; the first split is the one that training watches.
     fn evaluation_splits(&self) -> Vec<EvaluationSplit<Self::Batch>>;
 
@@ -173,7 +211,7 @@ pub trait Task: Send + Sync {
     fn evaluate(
         &self,
         network: &Self::Network,
-        batches: &mut dyn Iterator<Item = Self::Batch>,
+        batches: &mut dyn Iterator<Item = Result<Self::Batch, DataError>>,
     ) -> Result<Score, TaskError>;
 }
 
@@ -243,10 +281,54 @@ pub fn with_task<V: TaskVisitor>(
     locations: &Locations,
     visitor: V,
 ) -> Result<V::Output, TaskError> {
-    Ok(match (config.task.name, config.model.arch) {
-        (TaskName::Digits, Arch::Lstm) => visitor.visit(digits::lstm(config)?),
-        (TaskName::Digits, _) => visitor.visit(digits::resnet(config)?),
-        (TaskName::Listops, _) => visitor.visit(listops::bert(config)?),
-        (TaskName::Sst2, _) => visitor.visit(sst2::bert(config, locations)?),
+    Ok(match config.task.name {
+        TaskName::Digits if config.model.arch == Arch::Lstm => visitor.visit(digits::lstm(config)?),
+        TaskName::Digits => visitor.visit(digits::resnet(config)?),
+        TaskName::FashionMnist | TaskName::Cifar10 | TaskName::ImageFolder => {
+            with_images(config, locations, visitor)?
+        }
+        TaskName::Bccd | TaskName::DigitScenes => {
+            visitor.visit(detection::task(config, locations)?)
+        }
+        TaskName::Ptb | TaskName::Wikitext2 | TaskName::WordChain => {
+            visitor.visit(language_model::task(config, locations)?)
+        }
+        TaskName::Fsdd | TaskName::ToneDigits => visitor.visit(speech::task(config, locations)?),
+        TaskName::Listops => visitor.visit(listops::bert(config)?),
+        TaskName::Sst2 => visitor.visit(sst2::bert(config, locations)?),
+        TaskName::Cola | TaskName::Mrpc | TaskName::Rte => {
+            visitor.visit(glue::classification(config, locations)?)
+        }
+        TaskName::Stsb => visitor.visit(glue::similarity(config, locations)?),
+        TaskName::Snips | TaskName::Atis | TaskName::Requests => {
+            visitor.visit(intents::bi_lstm(config, locations)?)
+        }
+        TaskName::Multi30k | TaskName::Scan => visitor.visit(translation::task(config, locations)?),
+    })
+}
+
+/// The model family decides the type of the task.
+fn with_images<V: TaskVisitor>(
+    config: &Config,
+    locations: &Locations,
+    visitor: V,
+) -> Result<V::Output, TaskError> {
+    /// A task with the model that `$settings` makes for channels and classes.
+    macro_rules! visit {
+        ($settings:expr) => {{
+            let settings = $settings.clone();
+            let build = move |channels, classes, device: &Device| {
+                Ok(settings.init(channels, classes, device))
+            };
+            visitor.visit(images::task(config, locations, build)?)
+        }};
+    }
+    let model = &config.model;
+    Ok(match model.arch {
+        Arch::Vgg => visit!(model.vgg),
+        Arch::MobilenetV2 => visit!(model.mobilenet_v2),
+        Arch::ImagenetResnet => visit!(model.imagenet_resnet),
+        Arch::Vit => visit!(model.vit),
+        _ => visit!(model.resnet),
     })
 }

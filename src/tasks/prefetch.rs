@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use burn::tensor::Device;
 
 use super::Source;
+use crate::data::DataError;
 
 /// Batches that wait to be used, at most.
 const AHEAD: usize = 2;
@@ -16,18 +17,36 @@ const AHEAD: usize = 2;
 ///
 /// Dropping it ends the thread after the batch under way.
 pub struct Prefetch<B> {
-    batches: Receiver<B>,
+    batches: Receiver<Result<B, DataError>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<B: Send + 'static> Prefetch<B> {
-    /// Starts to make the batches of the given indices.
+    /// Starts to make the batches of the given indices, to evaluate on.
     pub fn new(source: Arc<dyn Source<B>>, indices: Vec<Vec<usize>>, device: &Device) -> Self {
-        let (sender, batches) = sync_channel(AHEAD);
         let device = device.clone();
+        Self::start(indices, move |indices| source.batch(indices, &device))
+    }
+
+    /// The same to train on in an epoch.
+    pub fn training(
+        source: Arc<dyn Source<B>>,
+        indices: Vec<Vec<usize>>,
+        epoch: usize,
+        device: &Device,
+    ) -> Self {
+        let device = device.clone();
+        Self::start(indices, move |indices| source.training_batch(indices, epoch, &device))
+    }
+
+    fn start(
+        indices: Vec<Vec<usize>>,
+        make: impl Fn(&[usize]) -> Result<B, DataError> + Send + 'static,
+    ) -> Self {
+        let (sender, batches) = sync_channel(AHEAD);
         let thread = thread::spawn(move || {
             for indices in indices {
-                if sender.send(source.batch(&indices, &device)).is_err() {
+                if sender.send(make(&indices)).is_err() {
                     return;
                 }
             }
@@ -37,9 +56,9 @@ impl<B: Send + 'static> Prefetch<B> {
 }
 
 impl<B> Iterator for Prefetch<B> {
-    type Item = B;
+    type Item = Result<B, DataError>;
 
-    fn next(&mut self) -> Option<B> {
+    fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batches.recv().ok();
         if batch.is_none()
             && let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
@@ -69,10 +88,10 @@ mod tests {
             1
         }
 
-        fn batch(&self, indices: &[usize], _device: &Device) -> usize {
+        fn batch(&self, indices: &[usize], _device: &Device) -> Result<usize, DataError> {
             self.0.fetch_add(1, Ordering::SeqCst);
             assert_ne!(indices, [99], "the last example");
-            indices.iter().sum()
+            Ok(indices.iter().sum())
         }
     }
 
@@ -84,12 +103,13 @@ mod tests {
     fn batches_come_in_order_and_are_made_ahead() {
         let source = Arc::new(Counted::default());
         let mut batches = start(&source, 0..50);
-        assert_eq!(batches.next(), Some(0));
+        assert_eq!(batches.next().map(Result::unwrap), Some(0));
         // The thread goes on without being asked, until enough batches wait.
         while source.0.load(Ordering::SeqCst) < 1 + AHEAD {
             thread::yield_now();
         }
-        assert_eq!(batches.collect::<Vec<_>>(), (1..50).collect::<Vec<_>>());
+        let rest: Vec<usize> = batches.map(Result::unwrap).collect();
+        assert_eq!(rest, (1..50).collect::<Vec<_>>());
     }
 
     #[test]

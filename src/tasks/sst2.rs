@@ -1,23 +1,21 @@
 //! Sentiment of movie-review sentences (SST-2 of GLUE), with a pretrained BERT.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::tokens::TokenSource;
+use super::pretrained::Pretrained;
+use super::tokens::{ClassSource, Tokens};
 use super::{ClassMetric, Classification, ClassificationTask, TaskError};
 use crate::config::Config;
-use crate::data::DataError;
 use crate::data::catalog::Locations;
 use crate::data::glue::{GlueSplit, Sentence, read_sst2};
 use crate::data::hold_out::hold_out_groups;
-use crate::data::listops::TokenExample;
-use crate::data::tokenizer::Tokenizer;
-use crate::models::bert::{BertClassifier, BertConfig};
+use crate::data::report::Report;
+use crate::models::bert::BertClassifier;
 
 const CLASSES: usize = 2;
 
@@ -29,27 +27,10 @@ pub(super) fn bert(
     config: &Config,
     locations: &Locations,
 ) -> Result<ClassificationTask<BertClassifier>, TaskError> {
-    let name = config.model.pretrained.as_deref().expect("checked when the configuration was read");
-    let folder = find_pretrained(name, locations)?;
     let settings = &config.task.sst2;
-    let model = BertConfig::from_published(&folder)?;
-    let longest = model.max_position_embeddings;
-    if settings.max_length > longest {
-        return Err(TaskError::Config {
-            key: "task.sst2.max-length",
-            message: format!("is {}; the model has {longest} positions", settings.max_length),
-        });
-    }
-    let path = folder.join("tokenizer.json");
-    let tokenizer = Tokenizer::from_file(&path, settings.max_length)?;
-    if tokenizer.vocabulary_size() > model.vocab_size {
-        let reason = format!(
-            "has {} tokens, but the model beside it embeds {}: the two do not belong together",
-            tokenizer.vocabulary_size(),
-            model.vocab_size
-        );
-        return Err(TaskError::Data(DataError::Tokenizer { path, reason }));
-    }
+    let pretrained =
+        Pretrained::open(config, locations, settings.max_length, "task.sst2.max-length")?;
+    let Pretrained { folder, tokenizer } = pretrained;
 
     let sentences = read_sst2(GlueSplit::Train, locations)?;
     let dev = read_sst2(GlueSplit::Dev, locations)?;
@@ -66,40 +47,28 @@ pub(super) fn bert(
         train.truncate(count);
     }
 
-    let source = |sentences: Vec<&Sentence>| -> Result<Arc<TokenSource>, TaskError> {
-        let texts: Vec<&str> = sentences.iter().map(|s| s.text.as_str()).collect();
-        let tokens = tokenizer.encode_batch(&texts)?;
-        let example = |(tokens, s): (Vec<u32>, &&Sentence)| TokenExample { tokens, label: s.label };
-        let examples = tokens.into_iter().zip(&sentences).map(example).collect();
-        Ok(Arc::new(TokenSource { examples, pad: tokenizer.pad_id() }))
+    let mut report = Report::default();
+    let mut source = |sentences: Vec<&Sentence>| -> Result<Arc<ClassSource>, TaskError> {
+        let texts: Vec<_> = sentences.iter().map(|s| (s.text.as_str(), None)).collect();
+        let (encoded, found) = tokenizer.encode_pairs(&texts)?;
+        report.merge(found);
+        let tokens = Tokens::new(encoded, tokenizer.pad_id());
+        Ok(Arc::new(ClassSource { tokens, labels: sentences.iter().map(|s| s.label).collect() }))
     };
-    let pick = |indices: &[usize]| source(indices.iter().map(|&i| &sentences[i]).collect());
-    let mut evaluation: Vec<(&'static str, Arc<_>)> = vec![("dev", source(dev.iter().collect())?)];
+    let mut evaluation = vec![("dev", source(dev.iter().collect())? as Arc<_>)];
+    let mut pick = |indices: &[usize]| source(indices.iter().map(|&i| &sentences[i]).collect());
     if !held_out.is_empty() {
         evaluation.push(("held-out", pick(&held_out)?));
     }
+    let train = pick(&train)?;
     Ok(ClassificationTask {
         name: "sst2",
         objective: Classification::new(ClassMetric::Accuracy),
-        train: pick(&train)?,
+        train,
         build: Box::new(move |device| {
             Ok(BertClassifier::from_published(&folder, CLASSES, device)?)
         }),
-        evaluation: evaluation.into_iter().map(|(name, source)| (name, source as _)).collect(),
+        evaluation,
+        report,
     })
-}
-
-/// The folder itself; or one of that name under `AUSN_PRETRAINED_DIR`, in the data folder, or in
-/// a folder `pretrained` beside it.
-fn find_pretrained(name: &Path, locations: &Locations) -> Result<PathBuf, TaskError> {
-    let mut looked = vec![name.to_path_buf()];
-    looked.extend(std::env::var_os("AUSN_PRETRAINED_DIR").map(|dir| Path::new(&dir).join(name)));
-    if let Some(data) = &locations.data_dir {
-        looked.push(data.join("pretrained").join(name));
-        looked.push(data.join("..").join("pretrained").join(name));
-    }
-    match looked.iter().find(|folder| folder.is_dir()) {
-        Some(folder) => Ok(folder.clone()),
-        None => Err(TaskError::PretrainedNotFound { name: name.display().to_string(), looked }),
-    }
 }

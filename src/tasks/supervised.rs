@@ -14,6 +14,9 @@ use super::{
     EvaluationSplit, Measure, Meter, MetricInfo, Objective, Score, Source, Task, TaskError,
 };
 
+use crate::data::DataError;
+use crate::data::report::Report;
+
 type Examples<O> = Arc<dyn Source<<O as Objective>::Batch>>;
 type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
 type Outcome<O> = <<O as Objective>::Meter as Meter>::Outcome;
@@ -30,6 +33,8 @@ pub struct SupervisedTask<O: Objective> {
     pub train: Examples<O>,
     /// Evaluation data by name; training watches the first.
     pub evaluation: Vec<(&'static str, Examples<O>)>,
+    /// What was left out of the data or changed when they were read.
+    pub report: Report,
 }
 
 impl<O: Objective> Task for SupervisedTask<O> {
@@ -61,6 +66,10 @@ impl<O: Objective> Task for SupervisedTask<O> {
         self.train.clone()
     }
 
+    fn report(&self) -> &Report {
+        &self.report
+    }
+
     fn evaluation_splits(&self) -> Vec<EvaluationSplit<O::Batch>> {
         self.evaluation
             .iter()
@@ -85,11 +94,11 @@ impl<O: Objective> Task for SupervisedTask<O> {
     fn evaluate(
         &self,
         network: &O::Network,
-        batches: &mut dyn Iterator<Item = O::Batch>,
+        batches: &mut dyn Iterator<Item = Result<O::Batch, DataError>>,
     ) -> Result<Score, TaskError> {
         let mut meter = self.objective.meter();
         for batch in batches {
-            let (_, outcome) = self.objective.predict(network, batch);
+            let (_, outcome) = self.objective.predict(network, batch?);
             meter.add(&outcome)?;
         }
         let measures = meter.measures()?;

@@ -1,48 +1,125 @@
-//! Token sequences with a class each.
+//! Token sequences with an answer each.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::Source;
-use super::classification::ClassificationBatch;
-use crate::data::listops::TokenExample;
+use super::regression::RegressionBatch;
+use super::{ClassificationBatch, Source};
+use crate::data::DataError;
+use crate::data::tokenizer::Encoded;
 use crate::models::bert::TokenBatch;
 
-/// Token sequences with a class each, padded to the longest of a batch.
-pub(super) struct TokenSource {
-    pub(super) examples: Vec<TokenExample>,
+/// Token sequences, padded to the longest of a batch.
+pub(super) struct Tokens {
+    sequences: Vec<Encoded>,
     /// The token that fills a sequence up.
-    pub(super) pad: u32,
+    pad: u32,
+    /// Whether there are pairs of texts.
+    pairs: bool,
 }
 
-impl Source<ClassificationBatch<TokenBatch>> for TokenSource {
+impl Tokens {
+    pub(super) fn new(sequences: Vec<Encoded>, pad: u32) -> Self {
+        let pairs = sequences.iter().any(|sequence| sequence.types.contains(&1));
+        Self { sequences, pad, pairs }
+    }
+
+    /// Sequences of one text each.
+    pub(super) fn single(sequences: impl IntoIterator<Item = Vec<u32>>, pad: u32) -> Self {
+        let encoded = |tokens: Vec<u32>| Encoded { types: vec![0; tokens.len()], tokens };
+        Self { sequences: sequences.into_iter().map(encoded).collect(), pad, pairs: false }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Tokens of a sequence.
+    pub(super) fn length(&self, index: usize) -> usize {
+        self.sequences[index].tokens.len()
+    }
+
+    pub(super) fn batch(&self, indices: &[usize], device: &Device) -> TokenBatch {
+        let chosen = || indices.iter().map(|&i| &self.sequences[i]);
+        let length = chosen().map(|s| s.tokens.len()).max().unwrap_or(0);
+        let numbers = |of: fn(&Encoded) -> &Vec<u32>, fill: u32| {
+            padded(chosen().map(|s| of(s).as_slice()), length, fill.into(), device)
+        };
+        let ended: Vec<bool> =
+            chosen().flat_map(|s| (0..length).map(|t| t >= s.tokens.len())).collect();
+        let shape = [indices.len(), length];
+        TokenBatch {
+            tokens: numbers(|s| &s.tokens, self.pad),
+            padding: Tensor::<2, Bool>::from_data(TensorData::new(ended, shape), device),
+            types: self.pairs.then(|| numbers(|s| &s.types, 0)),
+        }
+    }
+}
+
+/// Rows of numbers, filled up to one length: `[rows, length]`.
+pub(super) fn padded<'a>(
+    rows: impl Iterator<Item = &'a [u32]>,
+    length: usize,
+    fill: i64,
+    device: &Device,
+) -> Tensor<2, Int> {
+    let mut values = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        values.extend(row.iter().copied().map(i64::from));
+        count += 1;
+        values.resize(count * length, fill);
+    }
+    Tensor::from_data(TensorData::new(values, [count, length]), device)
+}
+
+/// Token sequences with a class each.
+pub(super) struct ClassSource {
+    pub(super) tokens: Tokens,
+    pub(super) labels: Vec<u32>,
+}
+
+impl Source<ClassificationBatch<TokenBatch>> for ClassSource {
     fn len(&self) -> usize {
-        self.examples.len()
+        self.tokens.len()
     }
 
     fn size(&self, index: usize) -> usize {
-        self.examples[index].tokens.len()
+        self.tokens.length(index)
     }
 
-    fn batch(&self, indices: &[usize], device: &Device) -> ClassificationBatch<TokenBatch> {
-        let chosen = || indices.iter().map(|&i| &self.examples[i]);
-        let length = chosen().map(|e| e.tokens.len()).max().unwrap_or(0);
-        let shape = [indices.len(), length];
-        let padded = |e: &TokenExample| {
-            let fill = length - e.tokens.len();
-            let tokens = e.tokens.iter().copied().map(i64::from);
-            tokens.chain(std::iter::repeat_n(i64::from(self.pad), fill)).collect::<Vec<_>>()
-        };
-        let tokens: Vec<i64> = chosen().flat_map(padded).collect();
-        let ended: Vec<bool> =
-            chosen().flat_map(|e| (0..length).map(|t| t >= e.tokens.len())).collect();
-        let labels: Vec<i64> = chosen().map(|e| i64::from(e.label)).collect();
-        ClassificationBatch {
-            input: TokenBatch {
-                tokens: Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), device),
-                padding: Tensor::<2, Bool>::from_data(TensorData::new(ended, shape), device),
-                types: None,
-            },
+    fn batch(
+        &self,
+        indices: &[usize],
+        device: &Device,
+    ) -> Result<ClassificationBatch<TokenBatch>, DataError> {
+        let labels: Vec<i64> = indices.iter().map(|&i| self.labels[i].into()).collect();
+        Ok(ClassificationBatch {
+            input: self.tokens.batch(indices, device),
             targets: Tensor::from_data(TensorData::from(labels.as_slice()), device),
-        }
+        })
+    }
+}
+
+/// Token sequences with a number each.
+pub(super) struct ScoreSource {
+    pub(super) tokens: Tokens,
+    pub(super) scores: Vec<f32>,
+}
+
+impl Source<RegressionBatch> for ScoreSource {
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn size(&self, index: usize) -> usize {
+        self.tokens.length(index)
+    }
+
+    fn batch(&self, indices: &[usize], device: &Device) -> Result<RegressionBatch, DataError> {
+        let scores: Vec<f32> = indices.iter().map(|&i| self.scores[i]).collect();
+        Ok(RegressionBatch {
+            input: self.tokens.batch(indices, device),
+            targets: Tensor::from_data(TensorData::from(scores.as_slice()), device),
+        })
     }
 }

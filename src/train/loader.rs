@@ -111,7 +111,10 @@ impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
             loader: self,
             epoch,
             sizes: indices.iter().map(Vec::len).collect::<Vec<_>>().into_iter(),
-            batches: Prefetch::new(self.source.clone(), indices, &self.device),
+            batches: match self.shuffle {
+                Some(_) => Prefetch::training(self.source.clone(), indices, epoch, &self.device),
+                None => Prefetch::new(self.source.clone(), indices, &self.device),
+            },
             processed: 0,
             ended: false,
         })
@@ -169,7 +172,7 @@ impl<B> Iterator for EpochIterator<'_, B> {
             return None;
         };
         self.processed += self.sizes.next().unwrap_or(0);
-        Some(Ok(batch))
+        Some(batch.map_err(|error| DatasetError::Other(Box::new(error))))
     }
 }
 
@@ -194,8 +197,8 @@ mod tests {
             self.0[index]
         }
 
-        fn batch(&self, indices: &[usize], _device: &Device) -> Vec<usize> {
-            indices.iter().map(|&i| self.0[i]).collect()
+        fn batch(&self, indices: &[usize], _device: &Device) -> Result<Vec<usize>, DataError> {
+            Ok(indices.iter().map(|&i| self.0[i]).collect())
         }
     }
 

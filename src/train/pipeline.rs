@@ -372,7 +372,7 @@ fn calibrate<T: Task>(
         let step = all.len().div_ceil(config.train.calibration_batches).max(1);
         let chosen = all.into_iter().step_by(step).collect();
         for batch in Prefetch::new(source.clone(), chosen, device) {
-            task.run(observed, batch);
+            task.run(observed, batch.map_err(TaskError::from)?);
         }
         Ok(())
     })

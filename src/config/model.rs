@@ -1,0 +1,205 @@
+//! `[model]`: what learns the task.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::task::Start;
+use super::{Problem, TaskName};
+use crate::models::bert::BertConfig;
+use crate::models::bi_lstm_tagger::BiLstmTaggerConfig;
+use crate::models::detector::DetectorConfig;
+use crate::models::encoder_decoder::EncoderDecoderConfig;
+use crate::models::gru_spotter::GruSpotterConfig;
+use crate::models::lstm_classifier::LstmClassifierConfig;
+use crate::models::lstm_language_model::LstmLanguageModelConfig;
+use crate::models::mobilenet::MobileNetV2Config;
+use crate::models::resnet::ResNetConfig;
+use crate::models::resnet_imagenet::ImageNetResNetConfig;
+use crate::models::vgg::VggSmallConfig;
+use crate::models::vit::VitConfig;
+
+/// The model families there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arch {
+    /// A BERT encoder.
+    Bert,
+    /// ResNet for small images.
+    Resnet,
+    /// ResNet for large images, 18 to 152 layers.
+    ImagenetResnet,
+    /// VGG-Small.
+    Vgg,
+    /// MobileNetV2.
+    MobilenetV2,
+    /// A Vision Transformer.
+    Vit,
+    /// A one-stage detector.
+    Detector,
+    /// An LSTM classifier.
+    Lstm,
+    /// An LSTM language model.
+    LstmLanguageModel,
+    /// A recurrent spotter of spoken words.
+    GruSpotter,
+    /// A bidirectional LSTM for slots and intents.
+    BiLstmTagger,
+    /// An encoder-decoder Transformer.
+    EncoderDecoder,
+}
+
+impl Arch {
+    /// Its name in a configuration.
+    fn name(self) -> &'static str {
+        match self {
+            Arch::Bert => "bert",
+            Arch::Resnet => "resnet",
+            Arch::ImagenetResnet => "imagenet-resnet",
+            Arch::Vgg => "vgg",
+            Arch::MobilenetV2 => "mobilenet-v2",
+            Arch::Vit => "vit",
+            Arch::Detector => "detector",
+            Arch::Lstm => "lstm",
+            Arch::LstmLanguageModel => "lstm-language-model",
+            Arch::GruSpotter => "gru-spotter",
+            Arch::BiLstmTagger => "bi-lstm-tagger",
+            Arch::EncoderDecoder => "encoder-decoder",
+        }
+    }
+}
+
+/// `[model]`: settings of other families than the named one have no effect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Which family.
+    pub arch: Arch,
+    /// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, or the name of one
+    /// in the folder that `AUSN_PRETRAINED_DIR` names.
+    pub pretrained: Option<PathBuf>,
+    /// Settings of `bert` that has no pretrained folder.
+    #[serde(default)]
+    pub bert: BertConfig,
+    /// Settings of `resnet`.
+    #[serde(default)]
+    pub resnet: ResNetConfig,
+    /// Settings of `imagenet-resnet`.
+    #[serde(default)]
+    pub imagenet_resnet: ImageNetResNetConfig,
+    /// Settings of `vgg`.
+    #[serde(default)]
+    pub vgg: VggSmallConfig,
+    /// Settings of `mobilenet-v2`.
+    #[serde(default)]
+    pub mobilenet_v2: MobileNetV2Config,
+    /// Settings of `vit`.
+    #[serde(default)]
+    pub vit: VitConfig,
+    /// Settings of `detector`.
+    #[serde(default)]
+    pub detector: DetectorConfig,
+    /// Settings of `lstm`.
+    #[serde(default)]
+    pub lstm: LstmClassifierConfig,
+    /// Settings of `lstm-language-model`.
+    #[serde(default)]
+    pub lstm_language_model: LstmLanguageModelConfig,
+    /// Settings of `gru-spotter`.
+    #[serde(default)]
+    pub gru_spotter: GruSpotterConfig,
+    /// Settings of `bi-lstm-tagger`.
+    #[serde(default)]
+    pub bi_lstm_tagger: BiLstmTaggerConfig,
+    /// Settings of `encoder-decoder`.
+    #[serde(default)]
+    pub encoder_decoder: EncoderDecoderConfig,
+}
+
+impl ModelConfig {
+    pub(super) fn validate(&self, task: TaskName) -> Result<(), Problem> {
+        let allowed = task.archs();
+        if !allowed.contains(&self.arch) {
+            let allowed: Vec<&str> = allowed.iter().map(|arch| arch.name()).collect();
+            let message = format!(
+                "is \"{}\", which does not serve this task; use {}",
+                self.arch.name(),
+                allowed.join(", ")
+            );
+            return Err(Problem::new("model.arch", message));
+        }
+        match (task.start(), &self.pretrained) {
+            (Start::Published, None) => {
+                return Err(Problem::new(
+                    "model.pretrained",
+                    "is missing: this task needs a pretrained folder, for its tokenizer and weights",
+                ));
+            }
+            (Start::Fresh, Some(_)) => {
+                return Err(Problem::new(
+                    "model.pretrained",
+                    "this task does not start from a pretrained folder; leave the key out",
+                ));
+            }
+            _ => {}
+        }
+        for (table, result) in [
+            ("vit", self.vit.validate()),
+            ("detector", self.detector.validate()),
+            ("gru-spotter", self.gru_spotter.validate()),
+            ("bi-lstm-tagger", self.bi_lstm_tagger.validate()),
+            ("encoder-decoder", self.encoder_decoder.validate()),
+        ] {
+            if let Err((key, message)) = result {
+                return Err(Problem::new(format!("model.{table}.{key}"), message));
+            }
+        }
+        let depth = self.resnet.depth;
+        if depth < 8 || !(depth - 2).is_multiple_of(6) {
+            return Err(Problem::new(
+                "model.resnet.depth",
+                format!("is {depth}; must be 6n + 2 with n >= 1: 8, 14, 20, ..."),
+            ));
+        }
+        let bert = &self.bert;
+        let positive = [
+            ("model.resnet.width", self.resnet.width),
+            ("model.lstm.hidden-size", self.lstm.hidden_size),
+            ("model.bert.hidden-size", bert.hidden_size),
+            ("model.bert.intermediate-size", bert.intermediate_size),
+            ("model.bert.num-hidden-layers", bert.num_hidden_layers),
+            ("model.bert.num-attention-heads", bert.num_attention_heads),
+            ("model.bert.max-position-embeddings", bert.max_position_embeddings),
+            ("model.bert.type-vocab-size", bert.type_vocab_size),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(Problem::new(*key, "is 0; must be at least 1"));
+        }
+        if !bert.hidden_size.is_multiple_of(bert.num_attention_heads) {
+            return Err(Problem::new(
+                "model.bert.num-attention-heads",
+                format!(
+                    "is {}, which does not divide hidden-size {}",
+                    bert.num_attention_heads, bert.hidden_size
+                ),
+            ));
+        }
+        for (key, p) in [
+            ("model.bert.hidden-dropout-prob", bert.hidden_dropout_prob),
+            ("model.bert.attention-probs-dropout-prob", bert.attention_probs_dropout_prob),
+        ] {
+            if !(0.0..1.0).contains(&p) {
+                return Err(Problem::new(key, format!("is {p}; must be at least 0 and below 1")));
+            }
+        }
+        for (key, value) in [
+            ("model.bert.layer-norm-eps", bert.layer_norm_eps),
+            ("model.bert.initializer-range", bert.initializer_range),
+        ] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Problem::new(key, format!("is {value}; must be above 0")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,373 @@
+//! `[task]`: what is learned from which data.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Arch, Problem};
+use crate::data::DataError;
+use crate::data::audio::LogMelConfig;
+use crate::data::digit_scenes::DigitScenesConfig;
+use crate::data::listops::ListOpsConfig;
+use crate::data::requests::RequestsConfig;
+use crate::data::scan::ScanConfig;
+use crate::data::tone_digits::ToneDigitsConfig;
+use crate::data::word_chain::WordChainConfig;
+use crate::models::beam_search::BeamSearch;
+
+/// The tasks there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskName {
+    /// Optical digits, 8x8 images of ten classes (built in).
+    Digits,
+    /// Fashion-MNIST, 28x28 grey images of ten classes.
+    FashionMnist,
+    /// CIFAR-10, 32x32 images of ten classes.
+    #[serde(rename = "cifar-10")]
+    Cifar10,
+    /// A folder `train` and a folder `val` with one folder of images for each class.
+    ImageFolder,
+    /// Blood cells in microscope images, to be found (BCCD).
+    Bccd,
+    /// Several optical digits on a canvas, to be found (generated).
+    DigitScenes,
+    /// Penn Treebank, to be modelled word by word.
+    Ptb,
+    /// WikiText-2, to be modelled word by word.
+    #[serde(rename = "wikitext-2")]
+    Wikitext2,
+    /// Text of a Markov chain, to be modelled word by word (generated).
+    WordChain,
+    /// Spoken digits (FSDD).
+    Fsdd,
+    /// Digits as pairs of tones (generated).
+    ToneDigits,
+    /// ListOps expressions, ten classes (generated).
+    Listops,
+    /// Stanford Sentiment Treebank in GLUE's form, two classes.
+    Sst2,
+    /// Corpus of Linguistic Acceptability, two classes.
+    Cola,
+    /// Microsoft Research Paraphrase Corpus, two classes.
+    Mrpc,
+    /// Recognizing Textual Entailment, two classes.
+    Rte,
+    /// Semantic Textual Similarity Benchmark, a number from 0 to 5.
+    Stsb,
+    /// Intents and slots of requests to an assistant (SNIPS).
+    Snips,
+    /// Intents and slots of requests about flights (ATIS).
+    Atis,
+    /// Intents and slots of requests from templates (generated).
+    Requests,
+    /// Captions of images, English to German (Multi30k).
+    Multi30k,
+    /// Commands to their actions (SCAN, generated from its grammar).
+    Scan,
+}
+
+/// Whether a task starts from a published model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    Fresh,
+    Published,
+}
+
+impl TaskName {
+    /// The model families that serve it, the usual one first.
+    pub(super) fn archs(self) -> &'static [Arch] {
+        use TaskName::*;
+        match self {
+            Digits => &[Arch::Resnet, Arch::Lstm],
+            FashionMnist | Cifar10 | ImageFolder => &[
+                Arch::Resnet,
+                Arch::Vgg,
+                Arch::MobilenetV2,
+                Arch::ImagenetResnet,
+                Arch::Vit,
+            ],
+            Bccd | DigitScenes => &[Arch::Detector],
+            Ptb | Wikitext2 | WordChain => &[Arch::LstmLanguageModel],
+            Fsdd | ToneDigits => &[Arch::GruSpotter],
+            Listops | Sst2 | Cola | Mrpc | Rte | Stsb => &[Arch::Bert],
+            Snips | Atis | Requests => &[Arch::BiLstmTagger],
+            Multi30k | Scan => &[Arch::EncoderDecoder],
+        }
+    }
+
+    pub(super) fn start(self) -> Start {
+        use TaskName::*;
+        match self {
+            Sst2 | Cola | Mrpc | Rte | Stsb => Start::Published,
+            _ => Start::Fresh,
+        }
+    }
+}
+
+/// `[task]`: settings of other tasks than the named one have no effect.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TaskConfig {
+    /// Which task.
+    pub name: TaskName,
+    /// Settings of `digits`.
+    #[serde(default)]
+    pub digits: DigitsConfig,
+    /// Settings of `fashion-mnist`, `cifar-10` and `image-folder`.
+    #[serde(default)]
+    pub images: ImagesConfig,
+    /// Settings of `bccd`.
+    #[serde(default)]
+    pub bccd: BccdConfig,
+    /// Settings of `digit-scenes`.
+    #[serde(default)]
+    pub digit_scenes: DigitScenesConfig,
+    /// Settings of `ptb`, `wikitext-2` and `word-chain`.
+    #[serde(default)]
+    pub text: TextConfig,
+    /// What `word-chain` generates.
+    #[serde(default)]
+    pub word_chain: WordChainConfig,
+    /// Features of `fsdd` and `tone-digits`.
+    #[serde(default)]
+    pub log_mel: LogMelConfig,
+    /// What `tone-digits` generates.
+    #[serde(default)]
+    pub tone_digits: ToneDigitsConfig,
+    /// Settings of `listops`.
+    #[serde(default)]
+    pub listops: ListOpsConfig,
+    /// Settings of `sst2`.
+    #[serde(default)]
+    pub sst2: Sst2Config,
+    /// Settings of `cola`, `mrpc`, `rte` and `stsb`.
+    #[serde(default)]
+    pub glue: GlueConfig,
+    /// Settings of `snips`, `atis` and `requests`.
+    #[serde(default)]
+    pub intents: IntentsConfig,
+    /// What `requests` generates.
+    #[serde(default)]
+    pub requests: RequestsConfig,
+    /// Settings of `multi30k` and `scan`.
+    #[serde(default)]
+    pub translation: TranslationConfig,
+    /// What `scan` generates.
+    #[serde(default)]
+    pub scan: ScanConfig,
+}
+
+/// `[task.digits]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DigitsConfig {
+    /// Part of every class (0 to 1) that is kept for validation.
+    pub valid_fraction: f64,
+}
+
+impl Default for DigitsConfig {
+    fn default() -> Self {
+        Self { valid_fraction: 0.2 }
+    }
+}
+
+/// `[task.sst2]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Sst2Config {
+    /// Longest sentence in tokens, with the special ones; longer ones are cut.
+    pub max_length: usize,
+    /// Sentences of the training file to use; all of them by default.
+    pub train_examples: Option<usize>,
+    /// Whole sentences of the training file to hold out, with all phrases cut from them, as a
+    /// second evaluation split.
+    pub held_out: usize,
+}
+
+impl Default for Sst2Config {
+    fn default() -> Self {
+        Self { max_length: 64, train_examples: None, held_out: 0 }
+    }
+}
+
+/// `[task.images]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ImagesConfig {
+    /// Training images to use; all of them by default.
+    pub train_examples: Option<usize>,
+    /// Part of every class of the training images (0 to 1) that training watches instead of
+    /// learning from it, where the data set has no such part.
+    pub valid_fraction: f64,
+    /// Whether training images are shifted and mirrored at random.
+    pub augment: bool,
+    /// Pixels by which an augmented image moves at most, in each direction.
+    pub shift: usize,
+    /// Folder of `image-folder`.
+    pub folder: Option<PathBuf>,
+    /// Pixels along each side of an image of `image-folder`.
+    pub side: usize,
+}
+
+impl Default for ImagesConfig {
+    fn default() -> Self {
+        Self {
+            train_examples: None,
+            valid_fraction: 0.05,
+            augment: false,
+            shift: 4,
+            folder: None,
+            side: 224,
+        }
+    }
+}
+
+/// `[task.bccd]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct BccdConfig {
+    /// Width and height that images are resized to, in pixels; 640 by 480 as they are.
+    pub size: [usize; 2],
+}
+
+impl Default for BccdConfig {
+    fn default() -> Self {
+        Self { size: [320, 240] }
+    }
+}
+
+/// `[task.text]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TextConfig {
+    /// Words of a window, which back-propagation reaches.
+    pub length: usize,
+    /// Words before a window that are read to set its state.
+    pub context: usize,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self { length: 35, context: 35 }
+    }
+}
+
+/// `[task.glue]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct GlueConfig {
+    /// Longest sentence or pair in tokens, with the special ones; longer ones are cut.
+    pub max_length: usize,
+    /// Training examples to use; all of them by default.
+    pub train_examples: Option<usize>,
+}
+
+impl Default for GlueConfig {
+    fn default() -> Self {
+        Self { max_length: 128, train_examples: None }
+    }
+}
+
+/// `[task.intents]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct IntentsConfig {
+    /// Longest request to train on, in words; longer ones are left out.
+    pub max_words: usize,
+}
+
+impl Default for IntentsConfig {
+    fn default() -> Self {
+        Self { max_words: 64 }
+    }
+}
+
+/// `[task.translation]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TranslationConfig {
+    /// Tokens of the vocabulary that is learned from both languages, at most.
+    pub vocabulary_size: usize,
+    /// Longest sentence in tokens; longer pairs are left out of training, and cut in evaluation.
+    pub max_tokens: usize,
+    /// Part of the weight of every token that is spread over all (0 to 1).
+    pub label_smoothing: f64,
+    /// How translations are searched for in evaluation.
+    pub beam_search: BeamSearch,
+}
+
+impl Default for TranslationConfig {
+    fn default() -> Self {
+        Self {
+            vocabulary_size: 8_000,
+            max_tokens: 64,
+            label_smoothing: 0.1,
+            beam_search: BeamSearch::default(),
+        }
+    }
+}
+
+impl TaskConfig {
+    pub(super) fn validate(&self) -> Result<(), Problem> {
+        for (key, fraction) in [
+            ("task.digits.valid-fraction", self.digits.valid_fraction),
+            ("task.images.valid-fraction", self.images.valid_fraction),
+        ] {
+            if !(fraction > 0.0 && fraction < 1.0) {
+                let message = format!("is {fraction}; must be above 0 and below 1");
+                return Err(Problem::new(key, message));
+            }
+        }
+        for (table, result) in [
+            ("digit-scenes", self.digit_scenes.validate()),
+            ("word-chain", self.word_chain.validate()),
+            ("log-mel", self.log_mel.validate()),
+            ("tone-digits", self.tone_digits.validate()),
+            ("listops", self.listops.validate()),
+            ("requests", self.requests.validate()),
+            ("scan", self.scan.validate()),
+        ] {
+            result.map_err(|error| match error {
+                DataError::InvalidSetting { key, found, allowed } => {
+                    Problem::new(format!("task.{table}.{key}"), format!("is {found}: {allowed}"))
+                }
+                other => Problem::new(format!("task.{table}"), other.to_string()),
+            })?;
+        }
+        let translation = &self.translation;
+        if let Err((key, message)) = translation.beam_search.validate() {
+            return Err(Problem::new(format!("task.translation.beam-search.{key}"), message));
+        }
+        let smoothing = translation.label_smoothing;
+        if !(0.0..1.0).contains(&smoothing) {
+            let message = format!("is {smoothing}; must be at least 0 and below 1");
+            return Err(Problem::new("task.translation.label-smoothing", message));
+        }
+        let one = |count: Option<usize>| count.unwrap_or(1);
+        for (key, value, least) in [
+            ("task.sst2.max-length", self.sst2.max_length, 3),
+            ("task.sst2.train-examples", one(self.sst2.train_examples), 1),
+            ("task.glue.max-length", self.glue.max_length, 5),
+            ("task.glue.train-examples", one(self.glue.train_examples), 1),
+            ("task.images.train-examples", one(self.images.train_examples), 1),
+            ("task.images.side", self.images.side, 8),
+            ("task.bccd.size", self.bccd.size[0].min(self.bccd.size[1]), 16),
+            ("task.text.length", self.text.length, 1),
+            ("task.intents.max-words", self.intents.max_words, 1),
+            ("task.translation.vocabulary-size", translation.vocabulary_size, 1),
+            ("task.translation.max-tokens", translation.max_tokens, 1),
+        ] {
+            if value < least {
+                return Err(Problem::new(key, format!("is {value}; must be at least {least}")));
+            }
+        }
+        match (self.name, &self.images.folder) {
+            (TaskName::ImageFolder, None) => Err(Problem::new(
+                "task.images.folder",
+                "is missing: the task image-folder needs a folder with `train` and `val` in it",
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Modelling text word by word: Penn Treebank, WikiText-2, a generated chain.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::{Meter, MetricInfo, Objective, Source, SupervisedTask, TaskError, Unit};
+use crate::config::{Config, TaskName};
+use crate::data::DataError;
+use crate::data::catalog::Locations;
+use crate::data::corpus::{Corpus, END};
+use crate::kernels::{CrossEntropy, cross_entropy_with};
+use crate::metrics::{MetricError, Perplexity};
+use crate::models::lstm_language_model::LstmLanguageModel;
+
+/// The target of a place after the end of the text.
+const IGNORED: i64 = -1;
+
+/// Windows of a text, and the words before each.
+#[derive(Clone, Debug)]
+pub struct TextBatch {
+    /// The words before the window, `[batch, context]`: they set the state that it starts from.
+    pub context: Tensor<2, Int>,
+    /// The words of the window, `[batch, length]`.
+    pub words: Tensor<2, Int>,
+    /// The word after each, `[batch, length]`, [-1](CrossEntropy::ignored) after the end.
+    pub targets: Tensor<2, Int>,
+    /// Targets that are words.
+    pub counted: usize,
+}
+
+/// A text in windows.
+///
+/// A window's state comes from the `context` words before it, which are read again without a
+/// gradient, rather than from the window before: so windows can be shuffled, shared out to devices
+/// and resumed, and a state is never older than the weights.
+struct TextSource {
+    text: Vec<u32>,
+    /// What stands before the beginning: the end of a line.
+    before: u32,
+    length: usize,
+    context: usize,
+}
+
+impl Source<TextBatch> for TextSource {
+    fn len(&self) -> usize {
+        self.text.len().saturating_sub(1).div_ceil(self.length)
+    }
+
+    fn size(&self, _index: usize) -> usize {
+        1
+    }
+
+    fn batch(&self, indices: &[usize], device: &Device) -> Result<TextBatch, DataError> {
+        let word = |place: i64| match usize::try_from(place) {
+            Ok(place) => self.text.get(place).copied(),
+            Err(_) => Some(self.before),
+        };
+        let rows = |from: i64, count: usize, missing: i64| {
+            let values: Vec<i64> = indices
+                .iter()
+                .flat_map(|&i| {
+                    let start = (i * self.length) as i64 + from;
+                    (start..start + count as i64).map(|p| word(p).map_or(missing, i64::from))
+                })
+                .collect();
+            (Tensor::from_data(TensorData::new(values.clone(), [indices.len(), count]), device), values)
+        };
+        let (targets, values) = rows(1, self.length, IGNORED);
+        Ok(TextBatch {
+            context: rows(-(self.context as i64), self.context, 0).0,
+            words: rows(0, self.length, 0).0,
+            targets,
+            counted: values.iter().filter(|&&target| target != IGNORED).count(),
+        })
+    }
+}
+
+/// Learns the next word by cross-entropy; measured by perplexity.
+#[derive(Clone, Debug)]
+pub struct LanguageModelling;
+
+impl LanguageModelling {
+    fn mean_loss(&self, network: &LstmLanguageModel, batch: TextBatch) -> Tensor<1> {
+        let states = (batch.context.dims()[1] > 0).then(|| network.states(batch.context));
+        let (logits, _) = network.forward_from(batch.words, states);
+        let [rows, length, words] = logits.dims();
+        let settings = CrossEntropy { ignored: Some(IGNORED), smoothing: 0.0 };
+        cross_entropy_with(
+            logits.reshape([rows * length, words]),
+            batch.targets.reshape([rows * length]),
+            settings,
+        )
+    }
+}
+
+impl Objective for LanguageModelling {
+    type Network = LstmLanguageModel;
+    type Batch = TextBatch;
+    type Meter = PerplexityMeter;
+
+    fn metric(&self) -> MetricInfo {
+        MetricInfo { name: "perplexity", unit: Unit::Ratio, higher_is_better: false }
+    }
+
+    fn meter(&self) -> PerplexityMeter {
+        PerplexityMeter::default()
+    }
+
+    fn loss(&self, network: &LstmLanguageModel, batch: TextBatch) -> Tensor<1> {
+        self.mean_loss(network, batch)
+    }
+
+    fn predict(&self, network: &LstmLanguageModel, batch: TextBatch) -> (Tensor<1>, TextLoss) {
+        let words = batch.counted;
+        let loss = self.mean_loss(network, batch);
+        let mean: f64 = loss.clone().into_scalar::<f32>().into();
+        (loss, TextLoss { nll: mean * words as f64, words })
+    }
+}
+
+/// What the words of a batch cost.
+#[derive(Clone, Copy, Debug)]
+pub struct TextLoss {
+    /// Negative log-likelihood, summed.
+    pub nll: f64,
+    /// Words.
+    pub words: usize,
+}
+
+/// Measures perplexity.
+#[derive(Clone, Debug, Default)]
+pub struct PerplexityMeter {
+    perplexity: Perplexity,
+    words: usize,
+}
+
+impl Meter for PerplexityMeter {
+    type Outcome = TextLoss;
+
+    fn add(&mut self, batch: &TextLoss) -> Result<(), MetricError> {
+        self.words += batch.words;
+        self.perplexity.add(batch.nll, batch.words as u64)
+    }
+
+    fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
+        Ok(vec![("perplexity", self.perplexity.value()?)])
+    }
+
+    fn examples(&self) -> usize {
+        self.words
+    }
+}
+
+/// A language model on one of the texts.
+pub(super) fn task(
+    config: &Config,
+    locations: &Locations,
+) -> Result<SupervisedTask<LanguageModelling>, TaskError> {
+    let settings = &config.task.text;
+    let (name, corpus) = match config.task.name {
+        TaskName::Ptb => ("ptb", Corpus::penn_treebank(locations)?),
+        TaskName::Wikitext2 => ("wikitext-2", Corpus::wikitext2(locations)?),
+        _ => ("word-chain", config.task.word_chain.generate(config.train.seed)?),
+    };
+    let Corpus { vocabulary, train, valid, test, report } = corpus;
+    let before = vocabulary.number(END).expect("every line ends");
+    let (length, context) = (settings.length, settings.context);
+    let source = |text| Arc::new(TextSource { text, before, length, context });
+    let (model, words) = (config.model.lstm_language_model.clone(), vocabulary.len());
+    Ok(SupervisedTask {
+        name,
+        objective: LanguageModelling,
+        build: Box::new(move |device| Ok(model.init(words, device))),
+        train: source(train),
+        evaluation: vec![("valid", source(valid)), ("test", source(test))],
+        report,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::lstm_language_model::LstmLanguageModelConfig;
+
+    fn source(words: u32) -> TextSource {
+        TextSource { text: (1..=words).collect(), before: 0, length: 4, context: 3 }
+    }
+
+    fn values(x: Tensor<2, Int>) -> Vec<i64> {
+        x.into_data().iter::<i64>().collect()
+    }
+
+    #[test]
+    fn windows_cover_the_text_once_and_know_the_words_before() {
+        let source = source(10);
+        assert_eq!(source.len(), 3);
+        let batch = source.batch(&[0, 2], &Device::default()).unwrap();
+        assert_eq!(values(batch.context), [0, 0, 0, 6, 7, 8]);
+        assert_eq!(values(batch.words), [1, 2, 3, 4, 9, 10, 0, 0]);
+        assert_eq!(values(batch.targets), [2, 3, 4, 5, 10, -1, -1, -1]);
+        assert_eq!(batch.counted, 5);
+    }
+
+    #[test]
+    fn perplexity_of_windows_is_that_of_the_text_where_the_context_reaches_its_beginning() {
+        let device = Device::default();
+        device.seed(5);
+        let config = LstmLanguageModelConfig { hidden_size: 6, layers: 2, dropout: 0.0 };
+        let model = config.init(12, &device);
+        let measure = |length, context| {
+            let source = TextSource { text: (1..=9).collect(), before: 0, length, context };
+            let mut meter = PerplexityMeter::default();
+            for index in 0..source.len() {
+                let batch = source.batch(&[index], &device).unwrap();
+                meter.add(&LanguageModelling.predict(&model, batch).1).unwrap();
+            }
+            (meter.measures().unwrap()[0].1, meter.examples())
+        };
+        let (whole, words) = measure(8, 8);
+        let (windows, same_words) = measure(3, 14);
+        assert_eq!((words, same_words), (8, 8));
+        // What is left is that the state has read the end of a line a few times more.
+        let (forgetful, _) = measure(1, 0);
+        let apart = |other: f64| (whole / other - 1.0).abs();
+        assert!(apart(windows) < 0.1 * apart(forgetful), "{whole} {windows} {forgetful}");
+    }
+}
