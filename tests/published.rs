@@ -302,7 +302,7 @@ fn bert(weights: &str, name: &str) -> Result<(BertOutput, ExpectedBert), Checkpo
     let mask: Tensor<2, Int> = Tensor::from_data(flat(&expected.attention_mask), &device);
     let padding: Tensor<2, Bool> = mask.equal_scalar(0);
     let tokens = Tensor::from_data(flat(&expected.tokens), &device);
-    Ok((bert.forward(TokenBatch { tokens, padding }), expected))
+    Ok((bert.forward(TokenBatch { tokens, padding, types: None }), expected))
 }
 
 #[test]

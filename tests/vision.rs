@@ -3,8 +3,9 @@
 
 mod common;
 
+use ausn::metrics::TrueBox;
 use ausn::models::Classifier;
-use ausn::models::detector::{Detector, DetectorConfig, TrueBox};
+use ausn::models::detector::{Detector, DetectorConfig};
 use ausn::models::mobilenet::MobileNetV2Config;
 use ausn::models::resnet::ResNetConfig;
 use ausn::models::resnet_imagenet::{Depth, ImageNetResNetConfig};

@@ -91,6 +91,9 @@ impl TaskVisitor for Train<'_> {
         };
         if self.options.progress != Progress::Quiet {
             eprintln!("run folder: {}", run.path().display());
+            for line in task.report().lines() {
+                eprintln!("data: {line}");
+            }
         }
         let result = train(&task, self.config, start, &run, self.options);
         Ok((run, result))

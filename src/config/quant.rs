@@ -13,6 +13,9 @@ use crate::quant::{
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct QuantConfig {
+    /// Whether batch normalization is folded into the convolutions before calibration, so that the
+    /// quantized stage trains the weights and biases that are deployed.
+    pub fold_batch_norm: bool,
     weight: Option<RawTensor>,
     activation: Option<RawTensor>,
     layer: Vec<RawLayer>,

@@ -80,13 +80,9 @@ impl TaskName {
         use TaskName::*;
         match self {
             Digits => &[Arch::Resnet, Arch::Lstm],
-            FashionMnist | Cifar10 | ImageFolder => &[
-                Arch::Resnet,
-                Arch::Vgg,
-                Arch::MobilenetV2,
-                Arch::ImagenetResnet,
-                Arch::Vit,
-            ],
+            FashionMnist | Cifar10 | ImageFolder => {
+                &[Arch::Resnet, Arch::Vgg, Arch::MobilenetV2, Arch::ImagenetResnet, Arch::Vit]
+            }
             Bccd | DigitScenes => &[Arch::Detector],
             Ptb | Wikitext2 | WordChain => &[Arch::LstmLanguageModel],
             Fsdd | ToneDigits => &[Arch::GruSpotter],

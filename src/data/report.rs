@@ -42,7 +42,7 @@ impl Report {
     }
 
     /// Adds what another part of the data set has.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         for (finding, (count, first)) in other.findings {
             self.findings.entry(finding).or_insert((0, first)).0 += count;
         }

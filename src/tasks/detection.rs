@@ -126,10 +126,7 @@ impl Meter for DetectionMeter {
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
-        Ok(vec![
-            ("mAP@0.5", self.precision.at_50()?),
-            ("mAP@0.5:0.95", self.precision.at_50_95()?),
-        ])
+        Ok(vec![("mAP@0.5", self.precision.at_50()?), ("mAP@0.5:0.95", self.precision.at_50_95()?)])
     }
 
     fn examples(&self) -> usize {
@@ -145,7 +142,7 @@ pub(super) fn task(
     let (name, set) = match config.task.name {
         TaskName::Bccd => {
             let [width, height] = config.task.bccd.size;
-            ("bccd", read_bccd(locations, Some((width, height)))?)
+            ("bccd", read_bccd(Some((width, height)), locations)?)
         }
         _ => ("digit-scenes", config.task.digit_scenes.generate(config.train.seed)?),
     };

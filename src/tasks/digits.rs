@@ -9,8 +9,8 @@ use super::{
 };
 use crate::config::Config;
 use crate::data::DataError;
-use crate::data::report::Report;
 use crate::data::digits::{CLASSES, Digits, MAX_PIXEL};
+use crate::data::report::Report;
 use crate::models::lstm_classifier::LstmClassifier;
 use crate::models::resnet::ResNet;
 

@@ -36,8 +36,7 @@ fn encode(task: GlueTask, config: &Config, locations: &Locations) -> Result<Enco
     let dev = read_glue(task, GlueSplit::Dev, locations)?;
     let mut report = Report::default();
     let mut part = |examples: Vec<GlueExample>| -> Result<_, TaskError> {
-        let texts: Vec<_> =
-            examples.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
+        let texts: Vec<_> = examples.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
         let (encoded, found) = pretrained.tokenizer.encode_pairs(&texts)?;
         report.merge(found);
         let targets = examples.iter().map(|example| example.target).collect();

@@ -8,7 +8,9 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError};
+use super::{
+    ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError,
+};
 use crate::config::{Config, ImagesConfig, TaskName};
 use crate::data::catalog::Locations;
 use crate::data::cifar10::Cifar10;
@@ -62,7 +64,13 @@ struct Augmentation {
 
 impl Augmentation {
     /// Shifts an image of planes of `height` by `width` and perhaps mirrors it; what enters is 0.
-    fn apply(self, image: &[f32], [height, width]: [usize; 2], epoch: usize, index: usize) -> Vec<f32> {
+    fn apply(
+        self,
+        image: &[f32],
+        [height, width]: [usize; 2],
+        epoch: usize,
+        index: usize,
+    ) -> Vec<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream((epoch as u64) << 32 | index as u64);
         let span = 2 * self.shift;
@@ -73,7 +81,8 @@ impl Augmentation {
             image.chunks_exact(height * width).zip(out.chunks_exact_mut(height * width))
         {
             for (row, out) in out.chunks_exact_mut(width).enumerate() {
-                let Some(from) = (row + down).checked_sub(self.shift).filter(|&r| r < height) else {
+                let Some(from) = (row + down).checked_sub(self.shift).filter(|&r| r < height)
+                else {
                     continue;
                 };
                 for (column, out) in out.iter_mut().enumerate() {
@@ -111,13 +120,13 @@ impl ImageSource {
         }
         let (plane, sides) = (set.height * set.width, [set.height, set.width]);
         let mut pixels = Vec::with_capacity(set.pixels.len());
-        for index in 0..set.len() {
+        for (index, &place) in places.iter().enumerate().take(set.len()) {
             let planes = set.image(index).chunks_exact(plane).zip(self.statistics.iter());
             let image = planes.flat_map(|(plane, &(mean, deviation))| {
                 let (offset, scale) = (mean as f32, (1.0 / deviation.max(1e-6)) as f32);
                 plane.iter().map(move |&p| (f32::from(p) / 255.0 - offset) * scale)
             });
-            pixels.extend(augment(image.collect(), sides, places[index]));
+            pixels.extend(augment(image.collect(), sides, place));
         }
         let shape = [set.len(), set.channels, set.height, set.width];
         let labels: Vec<i64> = set.labels.iter().map(|&label| i64::from(label)).collect();
@@ -152,7 +161,8 @@ impl Source<ClassificationBatch<Tensor<4>>> for ImageSource {
         device: &Device,
     ) -> Result<ClassificationBatch<Tensor<4>>, DataError> {
         let Some(augmentation) = self.augmentation else { return self.batch(indices, device) };
-        let augment = |image: Vec<f32>, sides, index| augmentation.apply(&image, sides, epoch, index);
+        let augment =
+            |image: Vec<f32>, sides, index| augmentation.apply(&image, sides, epoch, index);
         self.make(indices, augment, device)
     }
 }
@@ -294,7 +304,8 @@ mod tests {
     #[test]
     fn augmentation_moves_and_mirrors_and_repeats_with_seed_and_epoch() {
         let source = source(Some(Augmentation { seed: 3, shift: 1 }));
-        let draw = |epoch| pixels(source.training_batch(&[0, 1], epoch, &Device::default()).unwrap());
+        let draw =
+            |epoch| pixels(source.training_batch(&[0, 1], epoch, &Device::default()).unwrap());
         assert_eq!(draw(1), draw(1));
         let different: std::collections::HashSet<String> =
             (1..60).map(|epoch| format!("{:?}", draw(epoch))).collect();

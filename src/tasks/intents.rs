@@ -11,7 +11,7 @@ use crate::data::DataError;
 use crate::data::catalog::Locations;
 use crate::data::intents::{IntentData, PAD, Utterance};
 use crate::kernels::{CrossEntropy, cross_entropy_with};
-use crate::metrics::{Accuracy, MetricError, SlotF1};
+use crate::metrics::{MetricError, SlotF1};
 use crate::models::bert::TokenBatch;
 use crate::models::bi_lstm_tagger::BiLstmTagger;
 use crate::models::{Tagger, Tags};
@@ -112,7 +112,13 @@ impl<N: Tagger> Objective for Tagging<N> {
     }
 
     fn meter(&self) -> TagMeter {
-        TagMeter { tags: self.tags.clone(), slots: SlotF1::new(), correct: 0, exact: 0, examples: 0 }
+        TagMeter {
+            tags: self.tags.clone(),
+            slots: SlotF1::new(),
+            correct: 0,
+            exact: 0,
+            examples: 0,
+        }
     }
 
     fn loss(&self, network: &N, batch: Self::Batch) -> Tensor<1> {
@@ -131,7 +137,10 @@ impl<N: Tagger> Objective for Tagging<N> {
         let requests = intents.into_iter().zip(integers(batch.intents)).zip(rows);
         let outcome = requests.map(|(intent, (predicted, truth))| {
             let labels = predicted.iter().zip(truth).filter(|&(_, &truth)| truth != IGNORED);
-            TaggedRequest { intent, slots: labels.map(|(&p, &t)| (p as usize, t as usize)).collect() }
+            TaggedRequest {
+                intent,
+                slots: labels.map(|(&p, &t)| (p as usize, t as usize)).collect(),
+            }
         });
         (loss, outcome.collect())
     }
@@ -199,12 +208,12 @@ pub(super) fn bi_lstm(
     };
     let data = data.without_long(config.task.intents.max_words);
     let classes = Classes { intents: data.known_intents, slots: data.known_tags };
-    let source = |requests: &[Utterance]| {
+    let source = |requests: &[Utterance]| -> Arc<dyn Source<_>> {
         let words = requests.iter().map(|request| data.word_numbers(request));
         let tokens = Tokens::single(words, PAD);
         Arc::new(RequestSource { tokens, requests: requests.to_vec() })
     };
-    let mut evaluation = vec![("valid", source(&data.valid) as Arc<_>)];
+    let mut evaluation = vec![("valid", source(&data.valid))];
     if !data.test.is_empty() {
         evaluation.push(("test", source(&data.test)));
     }

@@ -64,7 +64,10 @@ impl Source<TextBatch> for TextSource {
                     (start..start + count as i64).map(|p| word(p).map_or(missing, i64::from))
                 })
                 .collect();
-            (Tensor::from_data(TensorData::new(values.clone(), [indices.len(), count]), device), values)
+            (
+                Tensor::from_data(TensorData::new(values.clone(), [indices.len(), count]), device),
+                values,
+            )
         };
         let (targets, values) = rows(1, self.length, IGNORED);
         Ok(TextBatch {

@@ -34,6 +34,7 @@ use crate::data::catalog::Locations;
 use crate::data::report::Report;
 use crate::metrics::MetricError;
 use crate::models::CheckpointError;
+use crate::nn::FoldError;
 
 pub use classification::{
     ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
@@ -178,6 +179,13 @@ pub trait Task: Send + Sync {
     ///
     /// If that checkpoint cannot be loaded.
     fn network(&self, device: &Device) -> Result<Self::Network, TaskError>;
+
+    /// A trained float model with its batch normalization folded into the convolutions before it.
+    ///
+    /// # Errors
+    ///
+    /// If it has none.
+    fn fold_batch_norm(&self, network: Self::Network) -> Result<Self::Network, FoldError>;
 
     /// Adds the loss.
     fn learner(&self, network: Self::Network) -> Self::Learner;

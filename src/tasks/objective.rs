@@ -2,16 +2,17 @@
 
 use std::fmt::Debug;
 
-use burn::module::{Module, ModuleDisplay};
+use burn::module::ModuleDisplay;
 use burn::tensor::Tensor;
 
 use super::MetricInfo;
 use crate::metrics::MetricError;
+use crate::nn::FoldBatchNorm;
 
 /// What a model learns, and how it is measured: a loss and a meter.
 pub trait Objective: Clone + Debug + Send + Sync + 'static {
     /// The model.
-    type Network: Module + ModuleDisplay + 'static;
+    type Network: FoldBatchNorm + ModuleDisplay + 'static;
     /// A batch of training or evaluation data.
     type Batch: Send + 'static;
     /// What measures it.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError};
+use super::{
+    ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError,
+};
 use crate::config::{Config, TaskName};
 use crate::data::audio::{LogMel, decode_wav};
 use crate::data::catalog::Locations;
@@ -125,7 +127,7 @@ pub(super) fn task(
     locations: &Locations,
 ) -> Result<ClassificationTask<GruSpotter>, TaskError> {
     let settings = &config.task.log_mel;
-    let (bands, rate) = (settings.bands, settings.sample_rate);
+    let (bands, rate) = (settings.mel_bands, settings.sample_rate);
     let seed = config.train.seed;
     let features = Features { transform: LogMel::new(settings)? };
     let (name, mut splits) = match config.task.name {

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::pretrained::Pretrained;
 use super::tokens::{ClassSource, Tokens};
-use super::{ClassMetric, Classification, ClassificationTask, TaskError};
+use super::{ClassMetric, Classification, ClassificationTask, Source, TaskError};
 use crate::config::Config;
 use crate::data::catalog::Locations;
 use crate::data::glue::{GlueSplit, Sentence, read_sst2};
@@ -48,14 +48,14 @@ pub(super) fn bert(
     }
 
     let mut report = Report::default();
-    let mut source = |sentences: Vec<&Sentence>| -> Result<Arc<ClassSource>, TaskError> {
+    let mut source = |sentences: Vec<&Sentence>| -> Result<Arc<dyn Source<_>>, TaskError> {
         let texts: Vec<_> = sentences.iter().map(|s| (s.text.as_str(), None)).collect();
         let (encoded, found) = tokenizer.encode_pairs(&texts)?;
         report.merge(found);
         let tokens = Tokens::new(encoded, tokenizer.pad_id());
         Ok(Arc::new(ClassSource { tokens, labels: sentences.iter().map(|s| s.label).collect() }))
     };
-    let mut evaluation = vec![("dev", source(dev.iter().collect())? as Arc<_>)];
+    let mut evaluation = vec![("dev", source(dev.iter().collect())?)];
     let mut pick = |indices: &[usize]| source(indices.iter().map(|&i| &sentences[i]).collect());
     if !held_out.is_empty() {
         evaluation.push(("held-out", pick(&held_out)?));

@@ -16,6 +16,7 @@ use super::{
 
 use crate::data::DataError;
 use crate::data::report::Report;
+use crate::nn::{FoldBatchNorm, FoldError};
 
 type Examples<O> = Arc<dyn Source<<O as Objective>::Batch>>;
 type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
@@ -52,6 +53,10 @@ impl<O: Objective> Task for SupervisedTask<O> {
 
     fn network(&self, device: &Device) -> Result<O::Network, TaskError> {
         (self.build)(device)
+    }
+
+    fn fold_batch_norm(&self, network: O::Network) -> Result<O::Network, FoldError> {
+        network.fold_batch_norm()
     }
 
     fn learner(&self, network: O::Network) -> Self::Learner {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::nn::FoldError;
 use crate::quant::{AttachError, CalibrationError, PlanError};
 use crate::tasks::TaskError;
 
@@ -23,6 +24,9 @@ pub enum TrainError {
     /// A stored plan does not fit the model.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// Batch normalization cannot be folded.
+    #[error("quant.fold-batch-norm is true, but {0}")]
+    Fold(#[from] FoldError),
     /// A split without examples.
     #[error("the {split} data hold no example, so there is nothing to {purpose}")]
     NoData {
@@ -93,9 +97,10 @@ impl TrainError {
     /// Whether what the user wrote is the cause, rather than the state of files or the training.
     pub fn is_user_error(&self) -> bool {
         match self {
-            TrainError::Plan(_) | TrainError::RunFolder { .. } | TrainError::Precision { .. } => {
-                true
-            }
+            TrainError::Plan(_)
+            | TrainError::Fold(_)
+            | TrainError::RunFolder { .. }
+            | TrainError::Precision { .. } => true,
             TrainError::Calibration(error) => matches!(error, CalibrationError::FixedRange { .. }),
             TrainError::Task(error) => error.is_user_error(),
             _ => false,

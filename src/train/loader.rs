@@ -172,7 +172,7 @@ impl<B> Iterator for EpochIterator<'_, B> {
             return None;
         };
         self.processed += self.sizes.next().unwrap_or(0);
-        Some(batch.map_err(|error| DatasetError::Other(Box::new(error))))
+        Some(batch.map_err(DatasetError::new))
     }
 }
 
@@ -185,6 +185,7 @@ impl<B> DataLoaderIterator<B> for EpochIterator<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::DataError;
 
     struct Numbers(Vec<usize>);
 

@@ -129,6 +129,10 @@ pub fn prepare<T: Task>(
     set_precision(config, device)?;
     let mut network = initial_network(task, config, device)?;
     let plan = config.quant.plan(&quant::sites(&network))?;
+    if !plan.entries.is_empty() {
+        // What cannot be folded is better known before it is trained.
+        folded(task, config, network.clone())?;
+    }
     if let Some(folder) = &config.train.float_checkpoint {
         network = read_record(&RunFolder::open(folder)?.file(FLOAT_MODEL), network)?;
     }
@@ -203,6 +207,7 @@ pub fn train<T: Task>(
         layer_errors: Vec::new(),
     };
     if !plan.entries.is_empty() {
+        network = folded(task, config, network)?;
         let calibrated_plan = match run.has(PLAN) {
             true => run.read_json(PLAN)?,
             false => {
@@ -279,7 +284,7 @@ pub fn evaluate_run<T: Task>(
         return Ok(evaluation(task, FLOAT, splits, Vec::new()));
     }
     let plan: CalibratedPlan = run.read_json(PLAN)?;
-    let mut model = attach(network, &plan, run)?;
+    let mut model = attach(folded(task, config, network)?, &plan, run)?;
     model.model = read_record(&run.file(QUANTIZED_MODEL), model.model)?;
     let batch_size = config.train.evaluation_batch_size;
     let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
@@ -301,6 +306,7 @@ pub fn evaluate_config<T: Task>(
     let splits = evaluate(task, &network, batch_size, device)?;
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
     if !plan.entries.is_empty() {
+        let network = folded(task, config, network)?;
         let plan = calibrate(task, config, &network, &plan, device)?;
         let model = quant::attach(network, &plan)?;
         let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
@@ -335,6 +341,18 @@ pub fn initial_network<T: Task>(
     // runs later from changing the draw; clones share what was drawn.
     let _ = network.valid();
     Ok(network)
+}
+
+/// The float model as it is quantized.
+fn folded<T: Task>(
+    task: &T,
+    config: &Config,
+    network: T::Network,
+) -> Result<T::Network, TrainError> {
+    match config.quant.fold_batch_norm {
+        true => Ok(task.fold_batch_norm(network)?),
+        false => Ok(network),
+    }
 }
 
 fn set_precision(config: &Config, device: &Device) -> Result<(), TrainError> {

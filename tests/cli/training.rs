@@ -81,6 +81,25 @@ fn a_run_trains_quantizes_and_leaves_everything_behind() {
 }
 
 #[test]
+fn folded_batch_norm_is_trained_evaluated_and_exported() {
+    let fold = "quant.fold-batch-norm=true";
+    let workspace = Workspace::new();
+    workspace.train(RESNET, "run", &[fold]).success();
+    let tensors = workspace.tensors("run/model.safetensors");
+    assert_eq!(tensors["stem.layer.bias"].len(), 4);
+    assert!(tensors["stem.layer.bias"].iter().any(|bias| *bias != 0.0));
+    assert!(!tensors.keys().any(|name| name.contains("norm")), "{:?}", tensors.keys());
+
+    let trained = workspace.json("run/summary.json")["metric"]["quantized"].clone();
+    let found = workspace.ausn(["evaluate", "run", "--json"]).success().json();
+    assert_eq!(found[0]["splits"][0]["value"], trained);
+
+    let refused = workspace.train(LSTM, "lstm", &[fold]).code(2);
+    refused.says(["quant.fold-batch-norm", "no batch normalization to fold"]);
+    assert!(!workspace.path("lstm").exists());
+}
+
+#[test]
 fn quiet_is_silent_and_json_is_pure() {
     let workspace = Workspace::new();
     workspace.train(LSTM, "quiet", &[]).success().stderr("");
