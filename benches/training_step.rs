@@ -1,10 +1,13 @@
-//! Training steps, float against quantized: BERT, ResNet-20, an LSTM language model, MobileNetV2.
+//! Training steps, float against quantized: BERT, ResNet-20, an LSTM language model, MobileNetV2;
+//! on a GPU also BERT-base and ResNet-18.
 //!
-//! `cargo bench --bench training_step` measures them with criterion.
+//! `cargo bench --bench training_step` measures them with criterion; on a GPU with
+//! `--no-default-features --features cuda`.
 //!
-//! `training_step worker MODEL float|quantized [batch=N] [layers=N]` (the built program) serves
-//! another program that measures: for every line on its input it runs one step and answers with a
-//! line `milliseconds loss peak-megabytes`. `benches/peers/compare.py` drives it.
+//! `training_step worker MODEL float|quantized [batch=N] [layers=N] [precision=bf16|f16]` (the built
+//! program) serves another program that measures: for every line on its input it runs one step and
+//! answers with a line `milliseconds loss peak-megabytes`, of the process's memory.
+//! `benches/peers/compare.py` drives it.
 
 mod copy;
 mod steps;
@@ -13,10 +16,11 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use ausn::allocator::{MiMalloc, keep_memory};
+use ausn::kernels::Precision;
 use burn::tensor::Device;
 use criterion::Criterion;
 
-use steps::{MODELS, Size, Variant, step};
+use steps::{LARGE_MODELS, MODELS, Size, Variant, step};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -38,23 +42,27 @@ fn main() {
     }
 }
 
+/// The sizes among the arguments; a precision is set at once.
 fn size_of(arguments: &[&str]) -> Size {
     let mut size = Size::default();
     for argument in arguments {
-        let (name, value) = argument.split_once('=').expect("a size is written NAME=N");
-        let value = Some(value.parse().expect("a size is a number"));
-        match name {
-            "batch" => size.batch = value,
-            "layers" => size.layers = value,
-            _ => panic!("a size is batch=N or layers=N, not `{argument}`"),
+        let number = |value: &str| Some(value.parse().expect("a size is a number"));
+        match argument.split_once('=') {
+            Some(("batch", value)) => size.batch = number(value),
+            Some(("layers", value)) => size.layers = number(value),
+            Some(("precision", "bf16")) => Precision::Bf16.set(),
+            Some(("precision", "f16")) => Precision::F16.set(),
+            _ => panic!("batch=N, layers=N, precision=bf16 or precision=f16, not `{argument}`"),
         }
     }
+    assert!(Precision::current().supported(&Device::default()), "the device has the precision");
     size
 }
 
 fn benchmark() {
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();
-    for model in MODELS {
+    let large = if cfg!(feature = "flex") { &[][..] } else { &LARGE_MODELS };
+    for model in [&MODELS[..], large].concat() {
         let mut group = criterion.benchmark_group(format!("training step, {model}"));
         for (name, variant) in [("float", Variant::Float), ("quantized", Variant::Quantized)] {
             let mut step = step(model, variant, Size::default(), &Device::default());

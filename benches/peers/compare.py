@@ -2,11 +2,15 @@
 
     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r benches/peers/requirements.txt
     /tmp/peers/bin/python benches/peers/compare.py [--rounds 15] [--models bert lstm] [--scaling]
+    /tmp/peers/bin/python benches/peers/compare.py --features cuda [--precision bf16]
 
 For each model four processes stay up (ours and theirs, float and quantized) and take turns, a step
 each, so that a busy moment hits all alike. The first steps are not counted. Medians go to
 `results.json` beside this file and into README between its markers; `--scaling` measures the
 quantized step against batch size and number of layers too, and draws `scaling.svg`.
+
+With `--features` (cuda) both run on the GPU: BERT-base, ResNet-18 and the fake-quantize operation
+beside a copy on the device. These go to `results-cuda.json` and are printed; README keeps the CPU's.
 """
 
 import argparse
@@ -19,9 +23,11 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-RESULTS = HERE / "results.json"
 MODELS = ["bert", "resnet20", "lstm", "mobilenetv2"]
+LARGE_MODELS = ["bert_base", "resnet18"]
 TITLES = {
+    "bert_base": "BERT-base, 32 x 128 tokens",
+    "resnet18": "ResNet-18, 64 x 3 x 224 x 224",
     "bert": "BERT, 4 layers, 256 wide, 32 x 64 tokens",
     "resnet20": "ResNet-20, 128 x 3 x 32 x 32",
     "lstm": "LSTM language model, 300 wide, 20 x 35 words",
@@ -52,9 +58,10 @@ class Worker:
         self.process.wait()
 
 
-def build():
+def build(features):
     """Builds our worker and gives the path of its program."""
     command = ["cargo", "bench", "--locked", "--bench", "training_step", "--no-run", "--message-format=json"]
+    command += ["--no-default-features", "--features", features] if features else []
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     messages = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
     programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == "training_step"]
@@ -74,12 +81,13 @@ def alternate(workers, rounds, warmup):
     return {name: (statistics.median(times[name]), peaks[name]) for name in workers}
 
 
-def compare(program, model, rounds, warmup):
+def compare(program, model, rounds, warmup, options):
+    """`options`: arguments of our worker and of the peer's."""
     ours = [program, "worker", model]
     peer = [sys.executable, HERE / "worker.py", model]
     found = alternate(
         {
-            f"{side}_{variant}": Worker(command + [variant])
+            f"{side}_{variant}": Worker(command + [variant] + options[side])
             for side, command in [("ours", ours), ("peer", peer)]
             for variant in ["float", "quantized"]
         },
@@ -94,13 +102,13 @@ def compare(program, model, rounds, warmup):
     return row
 
 
-def fake_quantize(program, rounds, warmup):
+def fake_quantize(program, rounds, warmup, options):
     model = "fake_quantize_16m"
     found = alternate(
         {
             "ours_ms": Worker([program, "worker", model, "quantized"]),
             "copy_ms": Worker([program, "worker", model, "float"]),
-            "peer_ms": Worker([sys.executable, HERE / "worker.py", model, "quantized"]),
+            "peer_ms": Worker([sys.executable, HERE / "worker.py", model, "quantized"] + options["peer"]),
         },
         rounds,
         warmup,
@@ -162,14 +170,14 @@ def draw(curves, path):
 def table(results):
     """The results as Markdown."""
     lines = [
-        f"Medians in milliseconds of alternating steps in one run on {results['machine']}, all cores. "
+        f"Medians in milliseconds of alternating steps in one run on {results['machine']}. "
         "Quantized is 4-bit weights and 8-bit activations in every layer; the peer is "
         f"PyTorch {results['versions']['torch']} with Brevitas {results['versions']['brevitas']}.",
         "",
         "| training step | ours, float | ours, quantized | over float | peak memory over float | PyTorch, float | Brevitas, quantized | ours over Brevitas |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for model in MODELS:
+    for model in MODELS + LARGE_MODELS:
         if row := results.get(model):
             times = [row[f"{name}_ms"] for name in ["ours_float", "ours_quantized", "peer_float", "peer_quantized"]]
             memory = row["ours_peak_mb"] / row["ours_float_peak_mb"]
@@ -182,7 +190,7 @@ def table(results):
         lines += [
             "",
             f"Fake quantization of 16M floats: {ours:.1f} ms; PyTorch's `fake_quantize_per_tensor_affine` {peer:.1f} ms "
-            f"({peer / ours:.1f} times as long); a plain copy into fresh memory on all cores {copy:.1f} ms "
+            f"({peer / ours:.1f} times as long); a plain copy into fresh memory {copy:.1f} ms "
             f"({copy / ours:.2f} of ours).",
         ]
     return "\n".join(lines)
@@ -199,33 +207,44 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="steps that count")
     parser.add_argument("--warmup", type=int, default=4, help="steps before them")
-    parser.add_argument("--models", nargs="*", default=MODELS + ["fake_quantize_16m"])
+    parser.add_argument("--models", nargs="*", help="models, fake_quantize_16m among them [default: all]")
     parser.add_argument("--scaling", action="store_true", help="measure and draw the scaling too")
+    parser.add_argument("--features", help="cargo feature of the GPU backend to measure, such as cuda")
+    parser.add_argument("--precision", choices=["bf16", "f16"], help="of products, on a GPU")
     options = parser.parse_args()
 
     from importlib.metadata import version
 
-    program = build()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results["machine"] = machine()
+    gpu = options.features
+    path = HERE / (f"results-{gpu}.json" if gpu else "results.json")
+    precision = [f"precision={options.precision}"] if options.precision else []
+    arguments = {"ours": precision, "peer": (["device=cuda"] if gpu else []) + precision}
+    program = build(gpu)
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results["machine"] = machine(gpu)
     results["versions"] = {name: version(name) for name in ["torch", "brevitas"]}
-    for model in options.models:
+    for model in options.models or (LARGE_MODELS if gpu else MODELS) + ["fake_quantize_16m"]:
         if model == "fake_quantize_16m":
-            results[model] = fake_quantize(program, options.rounds, options.warmup)
+            results[model] = fake_quantize(program, options.rounds, options.warmup, arguments)
         else:
-            results[model] = compare(program, model, options.rounds, options.warmup)
+            results[model] = compare(program, model, options.rounds, options.warmup, arguments)
         print(model, results[model], flush=True)
     if options.scaling:
         results["scaling"] = scaling(program, 5, 2)
         draw(results["scaling"], HERE / "scaling.svg")
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    write_readme(table(results))
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    if not gpu:
+        write_readme(table(results))
     print(table(results))
 
 
-def machine():
+def machine(gpu):
+    if gpu:
+        import torch
+
+        return torch.cuda.get_device_name()
     names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
-    return f"{len(names)} cores of {names[0]}" if names else platform.processor()
+    return f"{len(names)} cores of {names[0]}, all of them" if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The PyTorch and Brevitas twins of `benches/training_step.rs`.
 
-`worker.py MODEL float|quantized [batch=N] [layers=N]` runs one training step (forward pass, backward
-pass, AdamW) for every line on its input and answers with a line `milliseconds loss peak-megabytes`.
+`worker.py MODEL float|quantized [batch=N] [layers=N] [device=cuda] [precision=bf16|f16]` runs one
+training step (forward pass, backward pass, AdamW) for every line on its input and answers with a line
+`milliseconds loss peak-megabytes`, of the process's memory.
 
 The float variant is plain PyTorch; the quantized one has Brevitas's modules in the same places as
 ours: 4-bit weights and 8-bit activations, one scale a tensor, scales learned from the first step on
@@ -104,10 +105,11 @@ class EncoderLayer(nn.Module):
 class Bert(nn.Module):
     def __init__(self, make, layers=4, width=256):
         super().__init__()
+        heads = width // 64
         self.word = make.embedding(30522, width)
         self.position, self.token_type = make.embedding(512, width), make.embedding(2, width)
         self.norm, self.dropout = nn.LayerNorm(width, eps=1e-12), nn.Dropout(0.1)
-        self.layers = nn.ModuleList(EncoderLayer(make, width) for _ in range(layers))
+        self.layers = nn.ModuleList(EncoderLayer(make, width, 4 * width, heads) for _ in range(layers))
         self.pooler_input, self.classifier_input = make.signed(), make.signed()
         self.pooler, self.classifier = make.linear(width, width), make.linear(width, 2)
 
@@ -155,6 +157,44 @@ class ResNet20(nn.Module):
     def forward(self, x):
         x = self.blocks(self.relu(self.norm(self.stem(self.input(x)))))
         return self.classifier(self.classifier_input(x.mean((2, 3))))
+
+
+class ResNet18(nn.Module):
+    """Torchvision's architecture, with quantizers in the same places as ours."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.input = make.signed()
+        self.stem, self.norm = make.conv(3, 64, 7, stride=2, padding=3), nn.BatchNorm2d(64)
+        self.relu, self.pool = make.relu(), nn.MaxPool2d(3, stride=2, padding=1)
+        blocks, before = [], 64
+        for width in [64, 128, 256, 512]:
+            blocks += [ProjectedBlock(make, before, width), BasicBlock(make, width, width, 1)]
+            before = width
+        self.blocks = nn.Sequential(*blocks)
+        self.classifier_input, self.classifier = make.unsigned(), make.linear(512, 1000)
+
+    def forward(self, x):
+        x = self.blocks(self.pool(self.relu(self.norm(self.stem(self.input(x))))))
+        return self.classifier(self.classifier_input(x.mean((2, 3))))
+
+
+class ProjectedBlock(nn.Module):
+    """A block whose shortcut is a convolution where its width changes."""
+
+    def __init__(self, make, before, width):
+        super().__init__()
+        stride = 1 if before == width else 2
+        self.conv1 = make.conv(before, width, 3, stride=stride, padding=1)
+        self.conv2 = make.conv(width, width, 3, padding=1)
+        self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+        self.relu1, self.relu2 = make.relu(), make.relu()
+        shortcut = [make.conv(before, width, 1, stride=stride), nn.BatchNorm2d(width)]
+        self.shortcut = nn.Sequential(*shortcut) if stride == 2 else nn.Identity()
+
+    def forward(self, x):
+        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
+        return self.relu2(inner + self.shortcut(x))
 
 
 class InvertedResidual(nn.Module):
@@ -212,20 +252,29 @@ def fake_quantize(variant):
             torch.fake_quantize_per_tensor_affine(x, 0.05, 0, -128, 127)
         else:
             x.clone()
+        if x.is_cuda:
+            torch.cuda.synchronize()
         return 0.0
 
     return run
 
 
-def step(name, variant, batch=None, layers=None):
+def step(name, variant, batch=None, layers=None, device="cpu", precision=None):
+    torch.set_default_device(device)
     if name == "fake_quantize_16m":
         return fake_quantize(variant)
+    batch, layers = (None if value is None else int(value) for value in (batch, layers))
     make = Layers(variant == "quantized")
     size = {} if layers is None else {"layers": layers}
-    if name == "bert":
+    if name in ("bert", "bert_base"):
         batch = batch or 32
-        model, inputs = Bert(make, **size), torch.randint(30522, (batch, 64))
+        length, shape = (64, {}) if name == "bert" else (128, {"width": 768, "layers": 12})
+        model, inputs = Bert(make, **{**shape, **size}), torch.randint(30522, (batch, length))
         targets = torch.randint(2, (batch,))
+    elif name == "resnet18":
+        batch = batch or 64
+        model, inputs = ResNet18(make), torch.rand(batch, 3, 224, 224)
+        targets = torch.randint(1000, (batch,))
     elif name == "resnet20":
         batch = batch or 128
         model, inputs = ResNet20(make, **size), torch.rand(batch, 3, 32, 32)
@@ -243,9 +292,12 @@ def step(name, variant, batch=None, layers=None):
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
+    dtype = {None: torch.bfloat16, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
+
     def run():
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs), targets)
+        with torch.autocast(device, dtype=dtype, enabled=precision is not None):
+            loss = F.cross_entropy(model(inputs), targets)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -254,9 +306,9 @@ def step(name, variant, batch=None, layers=None):
 
 
 def main():
-    name, variant, *sizes = sys.argv[1:]
+    name, variant, *options = sys.argv[1:]
     torch.manual_seed(1)
-    run = step(name, variant, **{key: int(value) for key, value in (s.split("=") for s in sizes)})
+    run = step(name, variant, **dict(option.split("=") for option in options))
     for _ in sys.stdin:
         start = time.perf_counter()
         loss = run()

@@ -8,6 +8,7 @@ use ausn::models::bert::{BertConfig, TokenBatch};
 use ausn::models::lstm_language_model::LstmLanguageModelConfig;
 use ausn::models::mobilenet::MobileNetV2Config;
 use ausn::models::resnet::ResNetConfig;
+use ausn::models::resnet_imagenet::ImageNetResNetConfig;
 use ausn::quant::{
     CalibrationError, CodingSpec, Estimator, FakeQuantize, Granularity, Plan, QuantSpec, RangeRule,
     attach, calibrate, fake_quantize, sites,
@@ -20,6 +21,9 @@ use crate::copy::{copy, finish};
 
 /// The benchmarked models.
 pub const MODELS: [&str; 4] = ["bert", "resnet20", "lstm", "mobilenetv2"];
+
+/// Larger ones, for a GPU.
+pub const LARGE_MODELS: [&str; 2] = ["bert_base", "resnet18"];
 
 /// Float, or AUSN with 4-bit weights and 8-bit activations in all layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +51,15 @@ pub fn step(model: &str, variant: Variant, size: Size, device: &Device) -> Step 
     let integers =
         |shape, end: f64| Tensor::<2>::random(shape, Distribution::Uniform(0.0, end), device).int();
     match model {
-        "bert" => {
-            let (batch, length) = (batch.unwrap_or(32), 64);
+        "bert" | "bert_base" => {
+            let (length, width, depth) =
+                if model == "bert" { (64, 256, 4) } else { (128, 768, 12) };
+            let batch = batch.unwrap_or(32);
             let config = BertConfig {
-                hidden_size: 256,
-                intermediate_size: 1024,
-                num_hidden_layers: layers.unwrap_or(4),
-                num_attention_heads: 4,
+                hidden_size: width,
+                intermediate_size: 4 * width,
+                num_hidden_layers: layers.unwrap_or(depth),
+                num_attention_heads: width / 64,
                 vocab_size: 30_522,
                 ..BertConfig::default()
             };
@@ -61,6 +67,12 @@ pub fn step(model: &str, variant: Variant, size: Size, device: &Device) -> Step 
             let padding = Tensor::zeros([batch, length], device);
             let input = TokenBatch { tokens, padding, types: None };
             classifier(config.init_classifier(2, device), variant, input, batch, 2)
+        }
+        "resnet18" => {
+            let batch = batch.unwrap_or(64);
+            let images = Tensor::random([batch, 3, 224, 224], Distribution::Default, device);
+            let network = ImageNetResNetConfig { depth: 18, ..ImageNetResNetConfig::default() };
+            classifier(network.init(3, 1000, device), variant, images, batch, 1000)
         }
         "resnet20" => {
             let batch = batch.unwrap_or(128);
@@ -89,7 +101,10 @@ pub fn step(model: &str, variant: Variant, size: Size, device: &Device) -> Step 
             })
         }
         "fake_quantize_16m" => fake_quantize_16m(variant, device),
-        _ => panic!("no model `{model}`; there are {}", MODELS.join(", ")),
+        _ => panic!(
+            "no model `{model}`; there are {}",
+            [&MODELS[..], &LARGE_MODELS].concat().join(", ")
+        ),
     }
 }
 
