@@ -14,4 +14,5 @@ mod information;
 #[cfg(unix)]
 mod interruption;
 mod sst2;
+mod tasks;
 mod training;

@@ -195,11 +195,16 @@ impl Workspace {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The validation metric after each epoch of a stage.
+    /// The validation accuracy after each epoch of a stage.
     pub fn history(&self, run: &str, stage: &str) -> Vec<f64> {
+        self.history_of(run, stage, "accuracy")
+    }
+
+    /// A validation metric after each epoch of a stage.
+    pub fn history_of(&self, run: &str, stage: &str, metric: &str) -> Vec<f64> {
         let entries = self.metrics(run);
         let of_stage = entries.iter().filter(|e| e["stage"] == stage && e["split"] == "valid");
-        of_stage.map(|entry| entry["accuracy"].as_f64().expect("a number")).collect()
+        of_stage.map(|entry| entry[metric].as_f64().expect("a number")).collect()
     }
 
     /// The tensors of a safetensors file of 32-bit floats.

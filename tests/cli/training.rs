@@ -33,7 +33,6 @@ fn a_run_trains_quantizes_and_leaves_everything_behind() {
         }
         for stage in ["float", "quantized"] {
             let value = metric[stage].as_f64().unwrap();
-            // burn-train keeps percentages, which costs the last bit.
             let [logged] = workspace.history("run", stage)[..] else { panic!("one epoch") };
             assert!((logged - value).abs() < 1e-12, "{name}: {stage} is {value}, logged {logged}");
             assert!(summary["seconds"][stage].as_f64().unwrap() > 0.0, "{name}: {stage}");

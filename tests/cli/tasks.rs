@@ -1,0 +1,149 @@
+//! Every task family, on built-in data where there are some, and the configurations that ship.
+
+use std::fs;
+use std::path::Path;
+
+use ausn::config::Config;
+
+use crate::support::Workspace;
+
+/// A configuration that ships, shortened so that it trains in seconds.
+struct Short {
+    config: &'static str,
+    set: &'static [&'static str],
+    /// Names of the metrics, the one that counts first.
+    metrics: &'static [&'static str],
+    /// The metric of the quantized model that even the short run reaches; an upper bound where lower
+    /// is better.
+    reached: f64,
+    lower_is_better: bool,
+}
+
+const SHORT: [Short; 5] = [
+    Short {
+        config: "digit_scenes_detector_ausn4",
+        set: &["task.digit-scenes.train-examples=400", "task.digit-scenes.valid-examples=60"],
+        metrics: &["mAP@0.5", "mAP@0.5:0.95"],
+        reached: 0.0,
+        lower_is_better: false,
+    },
+    Short {
+        config: "word_chain_lstm_ausn4",
+        set: &["train.float.epochs=2"],
+        metrics: &["perplexity"],
+        // Without the order of the words it is above 20.
+        reached: 4.0,
+        lower_is_better: true,
+    },
+    Short {
+        config: "tone_digits_gru_ausn4",
+        set: &["train.float.epochs=8"],
+        metrics: &["accuracy", "top-5 accuracy"],
+        reached: 0.5,
+        lower_is_better: false,
+    },
+    Short {
+        config: "requests_bilstm_ausn4",
+        set: &["train.float.epochs=3"],
+        metrics: &["slot F1", "intent accuracy", "exact match"],
+        reached: 0.7,
+        lower_is_better: false,
+    },
+    Short {
+        config: "scan_transformer_ausn4",
+        set: &["task.scan.train-examples=1000", "task.scan.valid-examples=50"],
+        metrics: &["BLEU", "exact match"],
+        reached: 1.0,
+        lower_is_better: false,
+    },
+];
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("configs/{name}.toml"));
+    fs::read_to_string(path).expect("the configuration ships")
+}
+
+#[test]
+fn every_task_family_trains_quantizes_and_evaluates_on_built_in_data() {
+    for Short { config, set, metrics, reached, lower_is_better } in SHORT {
+        let workspace = Workspace::new();
+        let defaults = ["train.float.epochs=1", "train.quantized.epochs=1"];
+        let sets: Vec<&str> = defaults.iter().chain(set).copied().collect();
+        workspace.train(&shipped(config), "run", &sets).success();
+
+        let summary = workspace.json("run/summary.json");
+        let metric = &summary["metric"];
+        assert_eq!(metric["name"], metrics[0], "{config}");
+        let split = &summary["splits"]["quantized"][0];
+        let others = split["others"].as_array().map_or(0, Vec::len);
+        assert_eq!(others, metrics.len() - 1, "{config}: {split}");
+        for (index, name) in metrics[1..].iter().enumerate() {
+            assert_eq!(split["others"][index]["name"], *name, "{config}");
+            assert!(split["others"][index]["value"].is_number(), "{config}: {split}");
+        }
+        let quantized = metric["quantized"].as_f64().unwrap();
+        let reaches = match lower_is_better {
+            true => quantized <= reached,
+            false => quantized >= reached,
+        };
+        assert!(reaches, "{config}: {quantized} where {reached} is reached");
+        let [logged] = workspace.history_of("run", "quantized", metrics[0])[..] else {
+            panic!("{config}: one epoch")
+        };
+        assert!((logged - quantized).abs() < 1e-9, "{config}: {quantized}, logged {logged}");
+        assert!(summary["layers"].as_u64().unwrap() > 0, "{config}");
+        let layers = workspace.read("run/layers.csv");
+        assert!(layers.lines().all(|line| !line.contains("NaN")), "{config}: {layers}");
+
+        let found = workspace.ausn(["evaluate", "run", "--json"]).success().json();
+        assert_eq!(found[0]["splits"][0]["value"], metric["quantized"], "{config}");
+    }
+}
+
+#[test]
+fn every_configuration_that_ships_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for path in files {
+        Config::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
+}
+
+#[test]
+fn a_model_that_does_not_serve_the_task_is_refused_with_those_that_do() {
+    let workspace = Workspace::new();
+    let sets = ["model.arch=resnet"];
+    workspace.train(&shipped("ptb_lstm_ausn4"), "run", &sets).code(2).says([
+        "model.arch",
+        "\"resnet\", which does not serve this task; use lstm-language-model",
+    ]);
+    workspace
+        .train(&shipped("scan_transformer_ausn4"), "run", &["task.translation.beam-search.width=0"])
+        .code(2)
+        .says(["task.translation.beam-search.width", "at least 1"]);
+    workspace
+        .train(&shipped("tone_digits_gru_ausn4"), "run", &["task.log-mel.fft-length=255"])
+        .code(2)
+        .says(["task.log-mel.fft-length"]);
+    assert!(!workspace.path("run").exists());
+}
+
+#[test]
+fn data_that_are_not_there_say_what_to_do() {
+    let workspace = Workspace::new();
+    for (config, says) in [
+        ("fashion_mnist_resnet_ausn4", "fashion-mnist/train-images-idx3-ubyte"),
+        ("ptb_lstm_ausn4", "ptb/ptb.train.txt"),
+        ("snips_bilstm_ausn4", "snips/train/seq.in"),
+        ("fsdd_gru_ausn4", "fsdd/recordings.tar"),
+        ("bccd_detector_ausn4", "bccd/BCCD.tar"),
+        ("multi30k_transformer_ausn4", "multi30k/train.en"),
+        ("image_folder_resnet18_ausn4", "imagenet"),
+    ] {
+        workspace.train(&shipped(config), "run", &[]).code(1).says([says]);
+        assert!(!workspace.path("run").exists(), "{config}");
+    }
+}
