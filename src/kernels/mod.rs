@@ -318,7 +318,8 @@ pub struct HiddenQuantizer {
 }
 
 /// A whole LSTM layer (Hochreiter and Schmidhuber 1997), where the backend has it as one operation:
-/// the hidden state at every step, and the cell after the last.
+/// the hidden state at every step, and the cell after the last. `quantizer` reads from the device,
+/// so it is asked only then.
 ///
 /// It starts from zero, or from a hidden state and a cell, which get no gradient; nor does one pass
 /// through the cell that is returned.
@@ -334,9 +335,10 @@ pub fn lstm(
     gates: &Tensor<3>,
     weight: &Tensor<2>,
     start: Option<[&Tensor<2>; 2]>,
-    quantizer: Option<HiddenQuantizer>,
+    quantizer: impl FnOnce() -> Option<HiddenQuantizer>,
 ) -> Option<(Tensor<3>, Tensor<2>)> {
     on_flex!(gates, {
+        let quantizer = quantizer();
         let [batch, _, width] = gates.dims();
         let constant = |x: &Tensor<2>| flex::primitive(x.clone().inner()).to_contiguous();
         let start = start.map(|start| start.map(constant));

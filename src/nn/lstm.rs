@@ -92,7 +92,7 @@ impl Lstm {
         let gates = self.input.forward(x);
         // What is measured or observed of the hidden states is seen step by step.
         if gates.is_autodiff() {
-            let quantizer = self.recurrent.input.hidden_quantizer();
+            let quantizer = || self.recurrent.input.hidden_quantizer();
             let start = state.as_ref().map(|state| [&state.hidden, &state.cell]);
             if let Some(result) = kernels::lstm(&gates, &weight, start, quantizer) {
                 return result;
