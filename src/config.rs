@@ -18,8 +18,8 @@ pub use error::ConfigError;
 pub use model::{Arch, ModelConfig};
 pub use quant::QuantConfig;
 pub use stage::{
-    EarlyStopping, Optimizer, OptimizerName, Schedule, ScheduleName, Select, StageConfig,
-    TrainConfig,
+    EarlyStopping, Optimizer, OptimizerName, OptimizerPlacement, Schedule, ScheduleName, Select,
+    StageConfig, Strategy, TrainConfig,
 };
 pub use task::{
     BccdConfig, DigitsConfig, GlueConfig, ImagesConfig, IntentsConfig, Sst2Config, TaskConfig,

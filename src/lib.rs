@@ -68,6 +68,7 @@
 //! | [`nn`], [`models`] | layers with quantizers inside, and models made of them |
 //! | [`data`], [`tasks`] | data sets, and what is learned from them |
 //! | [`metrics`] | what tasks measure, as pure arithmetic |
+//! | [`devices`] | devices by name, also of other machines |
 //! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
@@ -78,6 +79,7 @@ pub mod coding;
 pub mod config;
 pub mod data;
 pub mod deploy;
+pub mod devices;
 pub mod evaluate;
 pub mod kernels;
 pub mod metrics;

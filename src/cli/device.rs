@@ -1,38 +1,20 @@
 //! `ausn devices`, and the choice of a device.
 
-use burn::tensor::Device;
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
-use burn::tensor::DeviceKind;
 use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Global};
+use crate::config::TrainConfig;
+use crate::devices::{BACKENDS, DeviceError, DeviceName, Devices};
 
 /// Where to compute.
 #[derive(Args)]
 pub(super) struct DeviceArgs {
-    /// Device to compute on, such as `flex` or `cuda:1`; `ausn devices` lists them.
-    #[arg(long, value_name = "NAME[:INDEX]")]
+    /// Device to compute on, such as `flex`, `cuda:1` or `remote:ws://host:3000`; `ausn devices`
+    /// lists those of this machine.
+    #[arg(long, value_name = "NAME")]
     device: Option<String>,
 }
-
-/// The backends that this build has, the fastest first, which is the default.
-const BACKENDS: &[(&str, &str)] = &[
-    #[cfg(feature = "cuda")]
-    ("cuda", "NVIDIA GPU"),
-    #[cfg(feature = "rocm")]
-    ("rocm", "AMD GPU"),
-    #[cfg(feature = "metal")]
-    ("metal", "Apple GPU"),
-    #[cfg(feature = "vulkan")]
-    ("vulkan", "GPU through Vulkan"),
-    #[cfg(feature = "wgpu")]
-    ("wgpu", "GPU through WebGPU"),
-    #[cfg(feature = "flex")]
-    ("flex", "CPU, all cores"),
-    #[cfg(feature = "ndarray")]
-    ("ndarray", "CPU (ndarray; slow in training)"),
-];
 
 #[derive(Serialize)]
 struct Listed {
@@ -59,71 +41,67 @@ pub(super) fn run(global: &Global) -> Result<(), Failure> {
         let lines: String = list.iter().map(line).collect();
         format!(
             "{lines}\nOther backends are switched on when the program is built:\n  \
-             cargo build --release --features cuda    (or wgpu, vulkan, metal, rocm, ndarray)"
+             cargo build --release --features cuda    (or wgpu, vulkan, metal, rocm, ndarray)\n\
+             `--features remote` adds devices of other machines, which run `ausn serve`."
         )
     })
 }
 
 impl DeviceArgs {
     /// The device that was asked for, or the default.
-    pub(super) fn device(&self) -> Result<Device, Failure> {
-        let Some(text) = &self.device else {
-            let (name, _) = BACKENDS.first().ok_or_else(|| {
-                Failure::refused("this build has no backend; build it with --features flex")
-            })?;
-            return Ok(open(name, None).expect("a listed backend opens"));
+    pub(super) fn device(&self) -> Result<Devices, Failure> {
+        let name = match &self.device {
+            Some(text) => named("--device", text)?,
+            None => default()?,
         };
-        let (name, index) = match text.split_once(':') {
-            None => (text.as_str(), None),
-            Some((name, index)) => {
-                let index = index.parse::<usize>().map_err(|_| {
-                    Failure::refused(format!("--device {text}: `{index}` is no device number"))
-                })?;
-                (name, Some(index))
+        self.open(Devices::one(name))
+    }
+
+    /// The device that was asked for, or those of the configuration, or the default.
+    pub(super) fn devices(&self, config: &TrainConfig) -> Result<Devices, Failure> {
+        match (&self.device, &config.devices) {
+            (None, Some(names)) => {
+                let placement = config.optimizer_placement.unwrap_or_default();
+                Ok(Devices::open(names, config.strategy(), placement)?)
             }
-        };
-        if index.is_some_and(|i| i > 0) && ["flex", "ndarray"].contains(&name) {
-            return Err(Failure::refused(format!("--device {text}: {name} has one device only")));
+            _ => self.device(),
         }
-        open(name, index).ok_or_else(|| {
-            let names: Vec<&str> = BACKENDS.iter().map(|(name, _)| *name).collect();
-            let known = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm"];
-            Failure::refused(match known.contains(&name) {
-                true => format!(
-                    "--device {text}: this build has no backend `{name}`; rebuild with \
-                     `--features {name}` (it has: {})",
-                    names.join(", ")
-                ),
-                false => format!(
-                    "--device {text}: no such backend; this build has: {}",
-                    names.join(", ")
-                ),
-            })
+    }
+
+    fn open(&self, opened: Result<Devices, DeviceError>) -> Result<Devices, Failure> {
+        opened.map_err(|error| match (error.is_user_error(), &self.device) {
+            (true, Some(_)) => Failure::refused(format!("--device {error}")),
+            _ => error.into(),
         })
     }
 }
 
-#[allow(unused_variables)] // `index` is of use to GPU backends only.
-fn open(name: &str, index: Option<usize>) -> Option<Device> {
-    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
-    let kind = || index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-    match name {
-        #[cfg(feature = "flex")]
-        "flex" => Some(Device::flex()),
-        // Burn is about to drop it; users ask for it as long as it is there.
-        #[cfg(feature = "ndarray")]
-        #[allow(deprecated)]
-        "ndarray" => Some(Device::ndarray()),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => Some(Device::wgpu(kind())),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Some(Device::vulkan(kind())),
-        #[cfg(feature = "metal")]
-        "metal" => Some(Device::metal(kind())),
-        #[cfg(feature = "cuda")]
-        "cuda" => Some(Device::cuda(index.unwrap_or(0))),
-        #[cfg(feature = "rocm")]
-        "rocm" => Some(Device::rocm(index.unwrap_or(0))),
-        _ => None,
+/// The device that the user named in an option.
+pub(super) fn named(option: &str, text: &str) -> Result<DeviceName, Failure> {
+    text.parse().map_err(|error| Failure::refused(format!("{option} {error}")))
+}
+
+/// The default device of this build.
+pub(super) fn default() -> Result<DeviceName, Failure> {
+    DeviceName::default_of_build()
+        .ok_or_else(|| Failure::refused("this build has no backend; build it with --features flex"))
+}
+
+/// Runs what computes on devices. The panics that a lost server causes in Burn's threads stay off
+/// the error stream: the error says what happened.
+pub(super) fn guard<R: Send + 'static>(
+    devices: &Devices,
+    work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<Result<R, Failure>, DeviceError> {
+    if !devices.are_remote() {
+        return devices.guard(work);
     }
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
+    let outcome = devices.guard(work);
+    // After an error, threads may be left behind that still panic.
+    if matches!(outcome, Ok(Ok(_))) {
+        std::panic::set_hook(hook);
+    }
+    outcome
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
 use clap::Args;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides};
+use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::evaluate::LayerTable;
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{Evaluation, RunFolder, TrainError, evaluate_config, evaluate_run};
@@ -27,28 +27,36 @@ pub(super) struct EvaluateArgs {
 struct Evaluate<'a> {
     config: &'a Config,
     run: Option<&'a RunFolder>,
-    device: &'a Device,
+    devices: &'a Devices,
 }
 
 impl TaskVisitor for Evaluate<'_> {
     type Output = Result<Vec<Evaluation>, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
+        let device = self.devices.first();
         match self.run {
-            Some(run) => Ok(vec![evaluate_run(&task, self.config, run, self.device)?]),
-            None => evaluate_config(&task, self.config, self.device),
+            Some(run) => Ok(vec![evaluate_run(&task, self.config, run, device)?]),
+            None => evaluate_config(&task, self.config, device),
         }
     }
 }
 
 pub(super) fn run(args: EvaluateArgs, global: &Global) -> Result<(), Failure> {
-    let device = args.device.device()?;
+    let devices = args.device.device()?;
     let is_run = args.target.is_dir() || !args.target.exists() && args.target.extension().is_none();
     let run = is_run.then(|| RunFolder::open(&args.target)).transpose()?;
     let path = run.as_ref().map_or(args.target.clone(), |run| run.file("config.toml"));
     let config = args.overrides.load(&path)?;
-    let visitor = Evaluate { config: &config, run: run.as_ref(), device: &device };
-    let found = with_task(&config, &global.locations(), visitor)??;
+    let locations = global.locations();
+    let evaluation = {
+        let devices = devices.clone();
+        move || -> Result<_, Failure> {
+            let visitor = Evaluate { config: &config, run: run.as_ref(), devices: &devices };
+            Ok(with_task(&config, &locations, visitor)??)
+        }
+    };
+    let found = device::guard(&devices, evaluation)??;
     global.print(&found, || found.iter().map(text).collect())
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::coding::CodingError;
 use crate::config::ConfigError;
 use crate::data::DataError;
+use crate::devices::DeviceError;
 use crate::tasks::TaskError;
 use crate::train::TrainError;
 
@@ -63,6 +64,12 @@ impl From<CodingError> for Failure {
 
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
+        Self::new(error.to_string(), error.is_user_error())
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
         Self::new(error.to_string(), error.is_user_error())
     }
 }

@@ -6,6 +6,8 @@ mod device;
 mod evaluate;
 mod failure;
 mod plan;
+#[cfg(feature = "remote")]
+mod serve;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
@@ -30,7 +32,8 @@ use failure::Failure;
     after_help = "\
 Exit codes: 0 done, 1 something failed, 2 something you wrote was refused, 130 stopped by Ctrl-C.
 Environment: AUSN_DATA_DIR (data sets), AUSN_PRETRAINED_DIR (pretrained folders), AUSN_CACHE_DIR
-(downloads), AUSN_OFFLINE=1 (never download), AUSN_LOG (log filter, such as `debug`)."
+(downloads), AUSN_OFFLINE=1 (never download), AUSN_REMOTE_TOKEN (what servers ask for and clients
+give), AUSN_LOG (log filter, such as `debug`)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -66,6 +69,8 @@ enum Command {
     Datasets(datasets::DatasetsCommand),
     /// List the devices that this build can compute on.
     Devices,
+    #[cfg(feature = "remote")]
+    Serve(serve::ServeArgs),
     /// Show the levels of a coding, and how it encodes given numbers.
     Coding(coding::CodingArgs),
 }
@@ -112,8 +117,9 @@ impl Global {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    // What burn-train logs of an error that stops a run, the run's own error says better.
-    let default = || EnvFilter::new("warn,burn_train=off");
+    // What Burn logs of an error that stops a run, the run's own error says better.
+    let default =
+        || EnvFilter::new("warn,burn_train=off,burn_remote=error,burn_communication=error");
     let filter = EnvFilter::try_from_env("AUSN_LOG").unwrap_or_else(|_| default());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -127,6 +133,8 @@ pub fn run() -> ExitCode {
         Command::Plan(args) => plan::run(args, &global),
         Command::Datasets(command) => datasets::run(command, &global),
         Command::Devices => device::run(&global),
+        #[cfg(feature = "remote")]
+        Command::Serve(args) => serve::run(args),
         Command::Coding(args) => coding::run(args, &global),
     };
     match result {

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides};
+use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
 use crate::quant::{GranularitySpec, PlanEntry, RangeRule, Site, SiteKind, sites};
 use crate::tasks::{Task, TaskVisitor, with_task};
@@ -57,10 +57,17 @@ impl TaskVisitor for Plan<'_> {
 }
 
 pub(super) fn run(args: PlanArgs, global: &Global) -> Result<(), Failure> {
-    let device = args.device.device()?;
+    let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
-    let visitor = Plan { config: &config, device: &device };
-    let rows = with_task(&config, &global.locations(), visitor)??;
+    let locations = global.locations();
+    let plan = {
+        let first = devices.first().clone();
+        move || -> Result<_, Failure> {
+            let visitor = Plan { config: &config, device: &first };
+            Ok(with_task(&config, &locations, visitor)??)
+        }
+    };
+    let rows = device::guard(&devices, plan)??;
     global.print(&rows, || table(&rows))
 }
 

@@ -1,12 +1,13 @@
 //! `ausn train`
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use serde_json::Value;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides};
+use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
 use crate::evaluate::LayerTable;
 use crate::tasks::{Task, TaskVisitor, with_task};
@@ -33,7 +34,6 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
-    let device = args.device.device()?;
     let (config, folder) = match (&args.resume, &args.config) {
         (Some(folder), _) => {
             let run = RunFolder::open(folder)?;
@@ -44,59 +44,80 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
             (args.overrides.load(path)?, None)
         }
     };
-    let locations = global.locations();
+    let devices = args.device.devices(&config.train)?;
+    let progress = match global.quiet {
+        true => Progress::Quiet,
+        // A run that has to be left behind would leave the dashboard behind with it.
+        false if devices.are_remote() => Progress::Lines,
+        false => Progress::detect(),
+    };
     let interrupt = Interrupt::default();
-    let progress = if global.quiet { Progress::Quiet } else { Progress::detect() };
     handle_ctrl_c(&interrupt, progress);
-    let options = TrainOptions { device, progress, interrupt };
+    let options = TrainOptions { devices: devices.clone(), progress, interrupt };
+    let locations = global.locations();
 
-    let visitor = Train { args: &args, config: &config, folder, options: &options };
-    let (run, result) = with_task(&config, &locations, visitor)??;
-    let summary = result.map_err(|error| {
-        // The other errors would come again.
-        let resumable = matches!(
-            error,
-            TrainError::Interrupted { .. } | TrainError::File { .. } | TrainError::Training { .. }
-        );
-        let failure = Failure::from(error);
-        match resumable {
-            true => {
-                failure.hint(&format!("resume with: ausn train --resume {}", run.path().display()))
-            }
-            false => failure,
+    let begun = Arc::new(OnceLock::new());
+    let training = {
+        let begun = begun.clone();
+        move || -> Result<Summary, Failure> {
+            let visitor = Train { args, config: &config, folder, options: &options, begun: &begun };
+            with_task(&config, &locations, visitor)?
         }
-    })?;
+    };
+    let trained = device::guard(&devices, training);
+    let run: Option<&RunFolder> = begun.get();
+    let summary = trained.map_err(|lost| match run {
+        Some(run) => resume_hint(lost.into(), run),
+        None => lost.into(),
+    })??;
 
+    let run = run.expect("a run that ended has begun");
     let mut json = serde_json::to_value(&summary).expect("a summary is JSON");
     json["run"] = Value::from(run.path().display().to_string());
     global.print(&json, || text(&summary, run.path()))
 }
 
+fn resume_hint(failure: Failure, run: &RunFolder) -> Failure {
+    failure.hint(&format!("resume with: ausn train --resume {}", run.path().display()))
+}
+
 /// Makes the run folder once all is checked, so that a typo leaves nothing behind; then trains.
 struct Train<'a> {
-    args: &'a TrainArgs,
+    args: TrainArgs,
     config: &'a Config,
     folder: Option<RunFolder>,
     options: &'a TrainOptions,
+    /// The run folder, as soon as there is one.
+    begun: &'a OnceLock<RunFolder>,
 }
 
 impl TaskVisitor for Train<'_> {
-    type Output = Result<(RunFolder, Result<Summary, TrainError>), Failure>;
+    type Output = Result<Summary, Failure>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        let start = prepare(&task, self.config, &self.options.device)?;
+        let start = prepare(&task, self.config, self.options.devices.first())?;
         let run = match self.folder {
             Some(run) => run,
-            None => create_folder(self.args, &self.config.text)?,
+            None => create_folder(&self.args, &self.config.text)?,
         };
+        let run = self.begun.get_or_init(|| run);
         if self.options.progress != Progress::Quiet {
             eprintln!("run folder: {}", run.path().display());
             for line in task.report().lines() {
                 eprintln!("data: {line}");
             }
         }
-        let result = train(&task, self.config, start, &run, self.options);
-        Ok((run, result))
+        train(&task, self.config, start, run, self.options).map_err(|error| {
+            // The other errors would come again.
+            let resumable = matches!(
+                error,
+                TrainError::Interrupted { .. }
+                    | TrainError::File { .. }
+                    | TrainError::Training { .. }
+            );
+            let failure = Failure::from(error);
+            if resumable { resume_hint(failure, run) } else { failure }
+        })
     }
 }
 

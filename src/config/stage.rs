@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Problem;
+use crate::devices::DeviceName;
 use crate::kernels::Precision;
 
 /// `[train]`: what both stages share, and what each has of its own.
@@ -19,6 +20,12 @@ pub struct TrainConfig {
     pub calibration_batches: usize,
     /// Precision of the operands of products, where the device has it.
     pub precision: Precision,
+    /// The devices to train on; the fastest one of this build by default.
+    pub devices: Option<Vec<DeviceName>>,
+    /// How they share the work; by default `multi-device` where there are several.
+    pub strategy: Option<Strategy>,
+    /// Where `multi-device` runs the optimizer; on the first device by default.
+    pub optimizer_placement: Option<OptimizerPlacement>,
     /// Start from the float model of this run folder instead of training one.
     pub float_checkpoint: Option<PathBuf>,
     /// Defaults of both stages: see [`StageConfig`].
@@ -48,6 +55,9 @@ impl Default for TrainConfig {
             evaluation_batch_size: 256,
             calibration_batches: 16,
             precision: Precision::default(),
+            devices: None,
+            strategy: None,
+            optimizer_placement: None,
             float_checkpoint: None,
             epochs: None,
             batch_size: None,
@@ -60,6 +70,31 @@ impl Default for TrainConfig {
             quantized: RawStage::default(),
         }
     }
+}
+
+/// How several devices share a training step. Each takes its part of the batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// One device does all.
+    #[default]
+    Single,
+    /// Gradients are gathered where the optimizer is; every device gets the new weights.
+    MultiDevice,
+    /// Distributed data parallel: every device has weights and optimizer of its own, and gradients
+    /// are reduced between them.
+    Ddp,
+}
+
+/// Where the optimizer of [`Strategy::MultiDevice`] runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerPlacement {
+    /// On the first device.
+    #[default]
+    FirstDevice,
+    /// Each parameter's on one of the devices, with its state.
+    Sharded,
 }
 
 /// `[train.float]`, `[train.quantized]`: what differs from `[train]`.
@@ -179,6 +214,13 @@ impl TrainConfig {
         self.stage(&self.quantized)
     }
 
+    /// How the devices share the work.
+    pub fn strategy(&self) -> Strategy {
+        let several = self.devices.as_ref().is_some_and(|devices| devices.len() > 1);
+        let default = if several { Strategy::MultiDevice } else { Strategy::Single };
+        self.strategy.unwrap_or(default)
+    }
+
     fn stage(&self, own: &RawStage) -> StageConfig {
         StageConfig {
             epochs: own.epochs.or(self.epochs).unwrap_or(1),
@@ -216,9 +258,83 @@ impl TrainConfig {
         ] {
             stage.validate(table, own)?;
         }
+        self.validate_devices()
+    }
+
+    fn validate_devices(&self) -> Result<(), Problem> {
+        let fail = |key: &str, message: String| Err(Problem::new(format!("train.{key}"), message));
+        let Some(devices) = &self.devices else {
+            return match (self.strategy, self.optimizer_placement) {
+                (Some(Strategy::MultiDevice | Strategy::Ddp), _) => fail(
+                    "strategy",
+                    "needs devices = [...] beside it, with two devices or more".into(),
+                ),
+                (_, Some(_)) => fail("optimizer-placement", PLACEMENT.into()),
+                _ => Ok(()),
+            };
+        };
+        for (i, device) in devices.iter().enumerate() {
+            if devices[..i].iter().any(|earlier| earlier.same_device(device)) {
+                return fail(&format!("devices.{i}"), format!("names {device} for a second time"));
+            }
+            if device.backend() != devices[0].backend() {
+                let message = format!(
+                    "is {device} beside {}; all devices must be of one backend of this machine, or \
+                     all remote",
+                    devices[0]
+                );
+                return fail(&format!("devices.{i}"), message);
+            }
+        }
+        let strategy = self.strategy();
+        match (strategy, devices.len()) {
+            (_, 0) => {
+                return fail("devices", "names no device; leave it out for the default".into());
+            }
+            (Strategy::Single, 2..) => {
+                let message = format!(
+                    "is \"single\" with {} devices; use \"multi-device\" or \"ddp\"",
+                    devices.len()
+                );
+                return fail("strategy", message);
+            }
+            (Strategy::MultiDevice | Strategy::Ddp, 1) => {
+                return fail("strategy", "needs two devices or more; there is one".into());
+            }
+            _ => {}
+        }
+        if strategy == Strategy::Ddp && devices[0].backend() != Some("cuda") {
+            return fail("strategy", format!("is \"ddp\" on {}; {DDP}", devices[0]));
+        }
+        if strategy != Strategy::MultiDevice && self.optimizer_placement.is_some() {
+            return fail("optimizer-placement", PLACEMENT.into());
+        }
+        for (table, own, stage) in [
+            ("train.float", &self.float, self.float_stage()),
+            ("train.quantized", &self.quantized, self.quantized_stage()),
+        ] {
+            if stage.batch_size < devices.len() {
+                let table = if own.batch_size.is_some() { table } else { "train" };
+                return Err(Problem::new(
+                    format!("{table}.batch-size"),
+                    format!(
+                        "is {}; {} devices share a batch, each needs an example at least",
+                        stage.batch_size,
+                        devices.len()
+                    ),
+                ));
+            }
+        }
         Ok(())
     }
 }
+
+const PLACEMENT: &str = "belongs to the strategy \"multi-device\"; leave it out";
+
+/// cubecl-runtime 0.11.3 has `all_reduce` for CUDA alone; burn-remote 0.22.1 refuses it between
+/// servers.
+const DDP: &str = "Burn reduces gradients between the CUDA devices of one machine only; use \
+                   \"multi-device\"";
 
 impl StageConfig {
     /// `own` tells which keys stand in the stage's own table and which in `[train]`.

@@ -9,6 +9,7 @@ mod intents;
 mod language_model;
 mod listops;
 mod objective;
+mod part;
 mod prefetch;
 mod pretrained;
 mod regression;
@@ -44,6 +45,7 @@ pub use detection::{Detected, Detecting, DetectionMeter, SceneBatch};
 pub use intents::{TagBatch, TagMeter, TaggedRequest, Tagging};
 pub use language_model::{LanguageModelling, PerplexityMeter, TextBatch, TextLoss};
 pub use objective::{Meter, Objective};
+pub use part::{Part, Share};
 pub use prefetch::Prefetch;
 pub use regression::{CorrelationMeter, Regression, RegressionBatch};
 pub use supervised::{Evaluated, Loss, Supervised, SupervisedTask};
@@ -162,8 +164,11 @@ pub struct Score {
 pub trait Task: Send + Sync {
     /// The model: what is quantized, saved and exported.
     type Network: Module + 'static;
-    /// The model with its loss: what burn-train trains.
-    type Learner: LearnerModel + TrainStep<Input = Self::Batch> + InferenceStep<Input = Self::Batch>;
+    /// The model with its loss: what burn-train trains. Its training step takes one device's part of
+    /// a batch, and differentiates with [`Share::backward`].
+    type Learner: LearnerModel
+        + TrainStep<Input = Part<Self::Batch>>
+        + InferenceStep<Input = Self::Batch>;
     /// A batch of training or evaluation data.
     type Batch: Send + 'static;
 

@@ -11,7 +11,7 @@ use burn::train::metric::{
 use burn::train::{InferenceStep, SupervisedTraining, TrainOutput, TrainStep};
 
 use super::{
-    EvaluationSplit, Measure, Meter, MetricInfo, Objective, Score, Source, Task, TaskError,
+    EvaluationSplit, Measure, Meter, MetricInfo, Objective, Part, Score, Source, Task, TaskError,
 };
 
 use crate::data::DataError;
@@ -122,12 +122,13 @@ pub struct Supervised<N: Module + ModuleDisplay, O: Clone + std::fmt::Debug + Se
 }
 
 impl<O: Objective> TrainStep for Supervised<O::Network, O> {
-    type Input = O::Batch;
+    type Input = Part<O::Batch>;
     type Output = Loss;
 
-    fn step(&self, batch: O::Batch) -> TrainOutput<Loss> {
-        let loss = self.objective.loss(&self.network, batch);
-        TrainOutput::new(self, loss.backward(), Loss(loss))
+    fn step(&self, part: Part<O::Batch>) -> TrainOutput<Loss> {
+        let mut loss = self.objective.loss(&self.network, part.batch);
+        let gradients = part.share.backward(&mut loss);
+        TrainOutput::new(self, gradients, Loss(loss))
     }
 }
 

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::tasks::{Prefetch, Source, batches_by_size};
+use crate::tasks::{Part, Prefetch, Share, Source, batches_by_size};
 
 /// Batches that are sorted by size together, so that little of a batch is padding.
 const BATCHES_PER_WINDOW: usize = 32;
@@ -96,28 +96,43 @@ fn epoch_rng(seed: u64, epoch: usize) -> ChaCha8Rng {
     rng
 }
 
-impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B> + 'a> {
+impl<B: Send + 'static> EpochLoader<B> {
+    /// Begins the next epoch; `part` is another number for each device, which gets of every batch
+    /// what `own` leaves of it.
+    fn begin(
+        &self,
+        part: usize,
+        own: impl FnMut(&Vec<usize>) -> Vec<usize>,
+    ) -> EpochIterator<'_, B> {
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(seed) = self.shuffle {
             // Another stream than the order's, so that the two do not depend on each other.
-            self.device.seed(epoch_rng(!seed, epoch).next_u64());
+            let seed = epoch_rng(!seed, epoch).next_u64();
+            self.device.seed(seed.wrapping_add(part as u64));
         }
         if let Some(start) = &self.on_start {
             start(epoch);
         }
-        let indices = self.batches(epoch);
-        Box::new(EpochIterator {
+        let joined = self.batches(epoch);
+        let own = joined.iter().map(own).collect();
+        let source = self.source.clone();
+        EpochIterator {
             loader: self,
             epoch,
-            sizes: indices.iter().map(Vec::len).collect::<Vec<_>>().into_iter(),
+            sizes: joined.iter().map(Vec::len).collect::<Vec<_>>().into_iter(),
             batches: match self.shuffle {
-                Some(_) => Prefetch::training(self.source.clone(), indices, epoch, &self.device),
-                None => Prefetch::new(self.source.clone(), indices, &self.device),
+                Some(_) => Prefetch::training(source, own, epoch, &self.device),
+                None => Prefetch::new(source, own, &self.device),
             },
             processed: 0,
             ended: false,
-        })
+        }
+    }
+}
+
+impl<B: Send + 'static> DataLoader<B> for EpochLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B> + 'a> {
+        Box::new(self.begin(0, Vec::clone))
     }
 
     fn num_items(&self) -> usize {
@@ -153,14 +168,14 @@ impl<B> Clone for EpochLoader<B> {
 struct EpochIterator<'a, B> {
     loader: &'a EpochLoader<B>,
     epoch: usize,
-    /// Examples of each batch to come.
+    /// Examples of each joined batch to come.
     sizes: std::vec::IntoIter<usize>,
     batches: Prefetch<B>,
     processed: usize,
     ended: bool,
 }
 
-impl<B> Iterator for EpochIterator<'_, B> {
+impl<B: Send + 'static> Iterator for EpochIterator<'_, B> {
     type Item = Result<B, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -176,9 +191,96 @@ impl<B> Iterator for EpochIterator<'_, B> {
     }
 }
 
-impl<B> DataLoaderIterator<B> for EpochIterator<'_, B> {
+impl<B: Send + 'static> DataLoaderIterator<B> for EpochIterator<'_, B> {
     fn progress(&self) -> Progress {
         Progress::new(self.processed, self.loader.range.len(), Some("examples".to_string()))
+    }
+}
+
+/// Training batches, split between devices.
+///
+/// burn-train cuts a loader's examples into one range for each device. Here a range of all examples
+/// stands for the same part of every batch, so that the devices together see, step by step, the
+/// batches that one device sees alone.
+pub struct PartLoader<B> {
+    epochs: EpochLoader<B>,
+    parts: usize,
+    range: Range<usize>,
+}
+
+impl<B: 'static> PartLoader<B> {
+    /// The batches of `epochs` in as many parts as there are devices.
+    pub fn new(epochs: EpochLoader<B>, parts: usize) -> Self {
+        Self { range: 0..epochs.range.len(), epochs, parts }
+    }
+
+    /// This part of a batch, and its share.
+    fn part<'a>(&self, batch: &'a [usize]) -> (&'a [usize], Share) {
+        // Rounded up, so that the first devices get what is left over.
+        let cut = |at: usize| (batch.len() * at).div_ceil(self.epochs.range.len());
+        let part = cut(self.range.start)..cut(self.range.end);
+        let share = Share { examples: part.len(), joined: batch.len(), parts: self.parts };
+        // A device without an example would fall out of step with the others.
+        let part = if part.is_empty() { 0..1 } else { part };
+        (&batch[part], share)
+    }
+}
+
+impl<B: Send + 'static> DataLoader<Part<B>> for PartLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Part<B>> + 'a> {
+        let mut shares = Vec::new();
+        let batches = self.epochs.begin(self.range.start, |joined| {
+            let (own, share) = self.part(joined);
+            shares.push(share);
+            own.to_vec()
+        });
+        Box::new(PartIterator { loader: self, batches, shares: shares.into_iter() })
+    }
+
+    fn num_items(&self) -> usize {
+        self.range.len()
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Part<B>>> {
+        let epochs = EpochLoader { device: device.clone(), ..self.epochs.clone() };
+        Arc::new(Self { epochs, parts: self.parts, range: self.range.clone() })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Part<B>>> {
+        let begun = self.epochs.epoch.load(Ordering::SeqCst);
+        Arc::new(Self {
+            // Every device counts the epochs for itself.
+            epochs: EpochLoader { epoch: Arc::new(begun.into()), ..self.epochs.clone() },
+            parts: self.parts,
+            range: self.range.start + start..self.range.start + end,
+        })
+    }
+}
+
+struct PartIterator<'a, B> {
+    loader: &'a PartLoader<B>,
+    batches: EpochIterator<'a, B>,
+    /// That of each batch to come.
+    shares: std::vec::IntoIter<Share>,
+}
+
+impl<B: Send + 'static> Iterator for PartIterator<'_, B> {
+    type Item = Result<Part<B>, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.next()?;
+        let share = self.shares.next().expect("a share of every batch");
+        Some(batch.map(|batch| Part { batch, share }))
+    }
+}
+
+impl<B: Send + 'static> DataLoaderIterator<Part<B>> for PartIterator<'_, B> {
+    fn progress(&self) -> Progress {
+        // burn-train adds up the devices.
+        let total = self.loader.epochs.range.len();
+        let done = |at: usize| self.batches.processed * at / total;
+        let processed = done(self.loader.range.end) - done(self.loader.range.start);
+        Progress::new(processed, self.loader.range.len(), Some("examples".to_string()))
     }
 }
 
@@ -186,6 +288,7 @@ impl<B> DataLoaderIterator<B> for EpochIterator<'_, B> {
 mod tests {
     use super::*;
     use crate::data::DataError;
+    use burn::data::dataloader::split::split_dataloader;
 
     struct Numbers(Vec<usize>);
 
@@ -228,6 +331,50 @@ mod tests {
         epoch(&whole);
         let second = epoch(&whole);
         assert_eq!(epoch(&loader().after(1)), second);
+    }
+
+    /// Loads one epoch as burn-train does with `devices` devices.
+    fn parts(loader: &EpochLoader<Vec<usize>>, devices: usize) -> Vec<Vec<Part<Vec<usize>>>> {
+        let loader: Arc<dyn DataLoader<Part<Vec<usize>>>> =
+            Arc::new(PartLoader::new(loader.clone(), devices));
+        let device = Device::default();
+        let loaders = split_dataloader(loader, &vec![device; devices]);
+        loaders.iter().map(|loader| loader.iter().map(Result::unwrap).collect()).collect()
+    }
+
+    #[test]
+    fn devices_together_see_the_batches_that_one_sees_alone() {
+        // 1000 examples: 14 batches of 71 and one of 6.
+        let loader = || EpochLoader { batch_size: 71, ..loader().after(2) };
+        let joined = epoch(&loader());
+        for devices in 1..=4 {
+            let parts = parts(&loader(), devices);
+            assert_eq!(parts.len(), devices);
+            for (step, joined) in joined.iter().enumerate() {
+                let of_step = parts.iter().map(|part| &part[step]);
+                let together: Vec<usize> = of_step.clone().flat_map(|p| p.batch.clone()).collect();
+                assert_eq!(&together, joined, "{devices} devices, step {step}");
+                for part in of_step {
+                    let even = joined.len().div_ceil(devices);
+                    assert!(part.batch.len().abs_diff(even) <= 1, "{:?}", part.share);
+                    let examples = part.batch.len();
+                    let share = Share { examples, joined: joined.len(), parts: devices };
+                    assert_eq!(part.share, share);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_with_fewer_examples_than_devices_keeps_all_of_them_in_step() {
+        // 249 batches of 4 and one of 2.
+        let loader = EpochLoader { range: 0..998, batch_size: 4, ..loader() };
+        let parts = parts(&loader, 4);
+        assert!(parts.iter().all(|part| part.len() == 250));
+        let step = (0..250).find(|&step| parts[0][step].share.joined == 2).expect("a rest of 2");
+        let counted: Vec<usize> = parts.iter().map(|part| part[step].share.examples).collect();
+        assert_eq!(counted.iter().sum::<usize>(), 2, "{counted:?}");
+        assert!(parts.iter().all(|part| part[step].batch.len() == 1));
     }
 
     #[test]

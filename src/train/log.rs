@@ -40,6 +40,9 @@ struct Inner {
     /// Metric of the validation split after each epoch.
     history: Vec<(usize, f64)>,
     step: usize,
+    /// Losses of the current step's parts, of which there are as many as devices.
+    parts: Vec<f64>,
+    devices: usize,
     epoch_start: Instant,
     fault: Option<TrainError>,
 }
@@ -47,12 +50,14 @@ struct Inner {
 impl RunLog {
     /// Opens the log for a stage of which `finished` epochs are done; lines of later epochs, from
     /// a run that was killed, are dropped.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn open(
         run: &RunFolder,
         stage: &'static str,
         finished: usize,
         epochs: usize,
         metric: MetricInfo,
+        devices: usize,
         progress: Progress,
         interrupter: Interrupter,
     ) -> Result<Self, TrainError> {
@@ -103,6 +108,8 @@ impl RunLog {
             entries: HashMap::new(),
             history,
             step: 0,
+            parts: Vec::new(),
+            devices,
             epoch_start: Instant::now(),
             fault: None,
         }))))
@@ -162,6 +169,19 @@ impl Inner {
         self.fault.get_or_insert(fault);
     }
 
+    /// Logs a training step: the loss of the joined batch is the mean over its parts (see `Share`).
+    fn step(&mut self, epoch: usize) {
+        let loss = self.parts.iter().sum::<f64>() / self.devices as f64;
+        self.parts.clear();
+        self.step += 1;
+        self.write(json!({
+            "stage": self.stage, "epoch": epoch, "step": self.step, "loss": loss,
+        }));
+        if !loss.is_finite() {
+            self.stop(TrainError::NonFiniteLoss { stage: self.stage, epoch, loss });
+        }
+    }
+
     /// The value of an epoch as burn-train computed it at the epoch's end.
     fn final_value(&self, name: &str, epoch: usize, split: &'static str) -> Option<f64> {
         match self.entries.get(&(name.to_string(), epoch, split))?.last()? {
@@ -180,14 +200,9 @@ impl MetricLogger for RunLog {
             let Some(entry) = numeric.numeric_entry else { continue };
             let is_step = !matches!(entry, NumericEntry::Final(_));
             if name == LOSS && split == "train" && is_step {
-                let loss = entry.current();
-                inner.step += 1;
-                let step = inner.step;
-                inner.write(json!({
-                    "stage": inner.stage, "epoch": epoch, "step": step, "loss": loss,
-                }));
-                if !loss.is_finite() {
-                    inner.stop(TrainError::NonFiniteLoss { stage: inner.stage, epoch, loss });
+                inner.parts.push(entry.current());
+                if inner.parts.len() == inner.devices {
+                    inner.step(epoch);
                 }
             }
             inner.entries.entry((name, epoch, split)).or_default().push(entry);

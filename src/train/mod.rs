@@ -16,7 +16,7 @@ mod stage;
 
 pub use error::TrainError;
 pub use interrupt::Interrupt;
-pub use loader::EpochLoader;
+pub use loader::{EpochLoader, PartLoader};
 pub use pipeline::{
     Evaluation, Start, Summary, TrainOptions, evaluate_config, evaluate_run, initial_network,
     prepare, train,

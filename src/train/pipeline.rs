@@ -10,6 +10,7 @@ use super::stage::Stage;
 use super::{Interrupt, Progress, RunFolder, TrainError};
 use crate::config::{Config, StageConfig};
 use crate::deploy;
+use crate::devices::Devices;
 use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
@@ -27,8 +28,8 @@ const PLAN: &str = "plan.json";
 /// How a run runs.
 #[derive(Clone, Default)]
 pub struct TrainOptions {
-    /// Where it computes.
-    pub device: Device,
+    /// Where it computes. With remote devices, give the whole run to [`Devices::guard`].
+    pub devices: Devices,
     /// What it shows.
     pub progress: Progress,
     /// How it is stopped.
@@ -152,7 +153,8 @@ pub fn train<T: Task>(
     run: &RunFolder,
     options: &TrainOptions,
 ) -> Result<Summary, TrainError> {
-    let device = &options.device;
+    let devices = &options.devices;
+    let device = devices.first();
     let batch_size = config.train.evaluation_batch_size;
     let seed = config.train.seed;
     let stage = |name, config: StageConfig, seed| Stage {
@@ -162,7 +164,7 @@ pub fn train<T: Task>(
         seed,
         evaluation_batch_size: batch_size,
         run,
-        device,
+        devices,
         progress: options.progress,
         interrupt: &options.interrupt,
     };

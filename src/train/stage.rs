@@ -5,20 +5,17 @@ use std::io;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Device;
 use burn::train::checkpoint::CheckpointerError;
 use burn::train::metric::store::EventStoreClient;
-use burn::train::{
-    EarlyStoppingStrategy, ExecutionStrategy, Interrupter, Learner, SupervisedTraining,
-    TrainingError,
-};
+use burn::train::{EarlyStoppingStrategy, Interrupter, Learner, SupervisedTraining, TrainingError};
 
 use super::checkpoint::{self, FileCheckpointer, KeepLastAndBest, PARTS};
 use super::log::RunLog;
 use super::optimizer::{optimizer, schedule};
 use super::run_folder::read_record;
-use super::{EpochLoader, Interrupt, Progress, RunFolder, TrainError};
+use super::{EpochLoader, Interrupt, PartLoader, Progress, RunFolder, TrainError};
 use crate::config::{EarlyStopping, Select, StageConfig};
+use crate::devices::Devices;
 use crate::evaluate::{LayerError, take_errors, write_csv};
 use crate::quant::Quantizers;
 use crate::tasks::Task;
@@ -31,7 +28,7 @@ pub(super) struct Stage<'a, T> {
     pub(super) seed: u64,
     pub(super) evaluation_batch_size: usize,
     pub(super) run: &'a RunFolder,
-    pub(super) device: &'a Device,
+    pub(super) devices: &'a Devices,
     pub(super) progress: Progress,
     pub(super) interrupt: &'a Interrupt,
 }
@@ -63,6 +60,7 @@ impl<T: Task> Stage<'_, T> {
             finished,
             epochs,
             self.task.metric(),
+            self.devices.len(),
             self.progress,
             interrupter.clone(),
         )?;
@@ -97,11 +95,13 @@ impl<T: Task> Stage<'_, T> {
     ) -> Result<T::Learner, TrainError> {
         let source = self.task.train_source();
         let steps = source.len().div_ceil(self.config.batch_size);
-        let train = EpochLoader::new(source, self.config.batch_size, self.device)
+        let device = self.devices.first();
+        let train = EpochLoader::new(source, self.config.batch_size, device)
             .shuffled(self.seed)
             .after(finished);
+        let train = PartLoader::new(train, self.devices.len());
         let validation = self.task.evaluation_splits().swap_remove(0).source;
-        let mut valid = EpochLoader::new(validation, self.evaluation_batch_size, self.device);
+        let mut valid = EpochLoader::new(validation, self.evaluation_batch_size, device);
         if let Some(quantizers) = quantizers {
             let (start, end) = (quantizers.clone(), quantizers.clone());
             let layers = LayerLog::open(self.run, self.name, finished)?;
@@ -115,7 +115,7 @@ impl<T: Task> Stage<'_, T> {
             std::sync::Arc::new(train),
             std::sync::Arc::new(valid),
         )
-        .with_training_strategy(ExecutionStrategy::single(self.device.clone()).into())
+        .with_training_strategy(self.devices.execution().into())
         .num_epochs(self.config.epochs)
         .label(self.name)
         .with_application_logger(None)

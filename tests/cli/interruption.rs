@@ -1,13 +1,8 @@
 //! Runs that are stopped on the way and go on later.
 
-use std::fs::File;
-use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
 
-use crate::support::{BERT, BINARY, LSTM, RESNET, Said, Workspace};
-
-/// No run in this file takes as long.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::support::{BERT, LSTM, RESNET, Said, Training, Workspace};
 
 /// Epochs of hundreds of steps, long enough to be stopped in their middle.
 const STEPS: [&str; 4] = [
@@ -17,76 +12,13 @@ const STEPS: [&str; 4] = [
     "task.listops.train-examples=1500",
 ];
 
-/// Training in the background. Killed with the test that started it.
-struct Training<'a> {
-    workspace: &'a Workspace,
-    run: &'a str,
-    child: Child,
-}
-
-impl<'a> Training<'a> {
-    /// Trains on in a run folder that `Workspace::train` could have made.
-    fn start(workspace: &'a Workspace, run: &'a str) -> Self {
-        let sets = STEPS.iter().flat_map(|set| ["--set", set]);
-        let child = workspace
-            .process(BINARY)
-            .args(["train", "config.toml", "--quiet", "--out", run])
-            .args(sets)
-            .stderr(File::create(workspace.path("stderr")).unwrap())
-            .spawn()
-            .unwrap();
-        Self { workspace, run, child }
-    }
-
-    /// Waits until some steps of an epoch are done.
-    fn wait_for(&mut self, stage: &str, epoch: u64) {
-        self.poll(|training| {
-            let steps = training.workspace.metrics(training.run);
-            let reached = |e: &&serde_json::Value| {
-                e["stage"] == stage && e["epoch"] == epoch && e["step"].is_u64()
-            };
-            (steps.iter().filter(reached).count() >= 3).then_some(())
-        });
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success(), "the run ended before it could be stopped");
-    }
-
-    fn wait(mut self) -> (ExitStatus, String) {
-        let status = self.poll(|training| training.child.try_wait().unwrap());
-        let message = self.workspace.read("stderr");
-        assert!(!message.contains("panicked"), "{message}");
-        (status, message)
-    }
-
-    fn poll<T>(&mut self, mut ready: impl FnMut(&mut Self) -> Option<T>) -> T {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            if let Some(found) = ready(self) {
-                return found;
-            }
-            assert!(Instant::now() < end, "{}", self.workspace.read("stderr"));
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Training<'_> {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Trains once in one go, and once for each stage with `signal` in the middle of its second epoch
 /// and a resumption after that.
 fn stop_and_resume(config: &str, signal: &str, stopped: impl Fn(ExitStatus, &str, &str)) {
     let workspace = Workspace::new();
     workspace.train(config, "whole", &STEPS).success();
     for stage in ["float", "quantized"] {
-        let mut training = Training::start(&workspace, stage);
+        let mut training = Training::start(&workspace, stage, &STEPS);
         training.wait_for(stage, 2);
         training.signal(signal);
         let (status, message) = training.wait();

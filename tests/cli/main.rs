@@ -10,6 +10,7 @@ mod support;
 mod checkpoints;
 mod coding;
 mod config;
+mod devices;
 mod information;
 #[cfg(unix)]
 mod interruption;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
@@ -231,6 +232,74 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_ausn");
 #[track_caller]
 pub fn run(command: process::Command) -> Assert {
     Command::from_std(command).assert().stderr(predicate::str::contains("panicked").not())
+}
+
+/// No run in the background takes as long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Training in the background. Killed with the test that started it.
+pub struct Training<'a> {
+    workspace: &'a Workspace,
+    run: &'a str,
+    child: process::Child,
+}
+
+impl<'a> Training<'a> {
+    /// Trains on in a run folder that `Workspace::train` could have made.
+    pub fn start(workspace: &'a Workspace, run: &'a str, sets: &[&str]) -> Self {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let child = workspace
+            .process(BINARY)
+            .args(["train", "config.toml", "--quiet", "--out", run])
+            .args(sets)
+            .stderr(File::create(workspace.path("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { workspace, run, child }
+    }
+
+    /// Waits until some steps of an epoch are done.
+    pub fn wait_for(&mut self, stage: &str, epoch: u64) {
+        self.poll(|training| {
+            let steps = training.workspace.metrics(training.run);
+            let reached = |e: &&serde_json::Value| {
+                e["stage"] == stage && e["epoch"] == epoch && e["step"].is_u64()
+            };
+            (steps.iter().filter(reached).count() >= 3).then_some(())
+        });
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, signal: &str) {
+        let status =
+            process::Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.unwrap().success(), "the run ended before it could be stopped");
+    }
+
+    pub fn wait(mut self) -> (process::ExitStatus, String) {
+        let status = self.poll(|training| training.child.try_wait().unwrap());
+        let message = self.workspace.read("stderr");
+        assert!(!message.contains("panicked"), "{message}");
+        (status, message)
+    }
+
+    fn poll<T>(&mut self, mut ready: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = ready(self) {
+                return found;
+            }
+            assert!(Instant::now() < end, "{}", self.workspace.read("stderr"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Training<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Short forms for what is asked of every output.
