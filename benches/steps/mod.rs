@@ -8,7 +8,7 @@ use ausn::models::bert::{BertConfig, TokenBatch};
 use ausn::models::lstm_language_model::LstmLanguageModelConfig;
 use ausn::models::mobilenet::MobileNetV2Config;
 use ausn::models::resnet::ResNetConfig;
-use ausn::models::resnet_imagenet::ImageNetResNetConfig;
+use ausn::models::resnet_imagenet::{Depth, ImageNetResNetConfig};
 use ausn::quant::{
     CalibrationError, CodingSpec, Estimator, FakeQuantize, Granularity, Plan, QuantSpec, RangeRule,
     attach, calibrate, fake_quantize, sites,
@@ -71,7 +71,7 @@ pub fn step(model: &str, variant: Variant, size: Size, device: &Device) -> Step 
         "resnet18" => {
             let batch = batch.unwrap_or(64);
             let images = Tensor::random([batch, 3, 224, 224], Distribution::Default, device);
-            let network = ImageNetResNetConfig { depth: 18, ..ImageNetResNetConfig::default() };
+            let network = ImageNetResNetConfig { depth: Depth::D18, width: 64 };
             classifier(network.init(3, 1000, device), variant, images, batch, 1000)
         }
         "resnet20" => {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ausn::config::Config;
 
-use crate::support::Workspace;
+use crate::support::{Said, Workspace};
 
 /// A configuration that ships, shortened so that it trains in seconds.
 struct Short {
