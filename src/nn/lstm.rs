@@ -153,7 +153,7 @@ mod tests {
             let weight = lstm.recurrent.layer.weight.val();
             let (states, cell) = match one_operation {
                 true => {
-                    let quantizer = lstm.recurrent.input.hidden_quantizer();
+                    let quantizer = || lstm.recurrent.input.hidden_quantizer();
                     let start = state.as_ref().map(|state| [&state.hidden, &state.cell]);
                     kernels::lstm(&gates, &weight, start, quantizer).expect("flex has it")
                 }
