@@ -69,6 +69,7 @@ enum Command {
     Datasets(datasets::DatasetsCommand),
     /// List the devices that this build can compute on.
     Devices,
+    /// Serve this machine's devices to `ausn train` on other machines.
     #[cfg(feature = "remote")]
     Serve(serve::ServeArgs),
     /// Show the levels of a coding, and how it encodes given numbers.
