@@ -229,3 +229,66 @@ pub(super) fn bi_lstm(
         report: data.report.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Tolerance;
+
+    fn tagging() -> Tagging<BiLstmTagger> {
+        let tags = ["O", "B-city", "I-city", "B-day"].map(str::to_string);
+        Tagging::new(tags.into(), Classes { intents: 2, slots: 3 })
+    }
+
+    #[test]
+    fn what_training_lacks_costs_nothing_and_counts_as_wrong() {
+        let device = Device::default();
+        let tags = Tags {
+            intent: Tensor::from_floats([[2.0, 0.0], [0.0, 1.0]], &device),
+            slots: Tensor::from_floats([[[1.0, 0.0, 0.0]; 2], [[0.0, 3.0, 0.0]; 2]], &device),
+        };
+        let loss = |intents: [i64; 2], slots: [[i64; 2]; 2]| {
+            let intents = Tensor::from_ints(intents, &device);
+            tagging().mean_loss(&tags, intents, Tensor::from_ints(slots, &device)).into_data()
+        };
+        // The second intent (2) and the last slot (3) are no classes of the model.
+        let found = loss([0, 2], [[0, 1], [1, 3]]);
+        let expected = {
+            let intent = (1.0 + (-2f32).exp()).ln();
+            let first = [(1f32.exp() + 2.0).ln() - 1.0, (1f32.exp() + 2.0).ln()];
+            let second = (3f32.exp() + 2.0).ln() - 3.0;
+            intent + (first[0] + first[1] + second) / 3.0
+        };
+        let expected = Tensor::<1>::from_floats([expected], &device).into_data();
+        found.assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-5, 1e-5));
+
+        let mut meter = tagging().meter();
+        let right = TaggedRequest { intent: (1, 1), slots: vec![(0, 0), (1, 1), (2, 2)] };
+        let wrong = TaggedRequest { intent: (1, 2), slots: vec![(0, 0), (1, 3)] };
+        meter.add(&vec![right, wrong]).unwrap();
+        let measures = meter.measures().unwrap();
+        assert_eq!(measures[1], ("intent accuracy", 0.5));
+        assert_eq!(measures[2], ("exact match", 0.5));
+        // One of two predicted slots is right, and one of two true ones is found.
+        assert_eq!(measures[0], ("slot F1", 0.5));
+    }
+
+    #[test]
+    fn places_without_a_word_have_no_slot() {
+        let device = Device::default();
+        let request = |words: &[u32], tags: &[u32]| Utterance {
+            words: words.iter().map(u32::to_string).collect(),
+            tags: tags.to_vec(),
+            intent: 1,
+        };
+        let requests = vec![request(&[5, 6, 7], &[0, 1, 2]), request(&[8], &[1])];
+        let tokens = Tokens::single([vec![5, 6, 7], vec![8]], PAD);
+        let batch = RequestSource { tokens, requests }.batch(&[0, 1], &device).unwrap();
+        let slots: Vec<i64> = batch.slots.into_data().iter::<i64>().collect();
+        assert_eq!(slots, [0, 1, 2, 1, IGNORED, IGNORED]);
+        let words: Vec<i64> = batch.input.tokens.into_data().iter::<i64>().collect();
+        assert_eq!(words, [5, 6, 7, 8, i64::from(PAD), i64::from(PAD)]);
+        let ended: Vec<bool> = batch.input.padding.into_data().iter::<bool>().collect();
+        assert_eq!(ended, [false, false, false, false, true, true]);
+    }
+}

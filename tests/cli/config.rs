@@ -31,7 +31,11 @@ fn unknown_keys_and_names_are_refused_with_those_that_are_allowed() {
     for (old, new, expected) in [
         (BATCH, "batchsize = 32", ["unknown field `batchsize`", "`batch-size`"]),
         (HIDDEN, "hidden_size = 8", ["unknown field `hidden_size`", "`hidden-size`"]),
-        (ARCH, "arch = \"lstn\"", ["unknown variant `lstn`", "`bert`, `resnet`, `lstm`"]),
+        (
+            ARCH,
+            "arch = \"lstn\"",
+            ["unknown variant `lstn`", "`bert`, `resnet`, `imagenet-resnet`"],
+        ),
         (TASK, "name = \"mnist\"", ["unknown variant `mnist`", "`digits`, `listops`, `sst2`"]),
         (WEIGHT, "weight = { coding = \"ausn\", bit = 4 }", ["unknown field `bit`", "`bits`"]),
         (
@@ -130,8 +134,8 @@ fn values_that_cannot_be_are_refused_with_those_that_can() {
             ["train.early-stopping.patience is 0", "at least 1"],
         ),
         (HIDDEN, "hidden-size = 0", ["model.lstm.hidden-size is 0", "at least 1"]),
-        (ARCH, "arch = \"bert\"", ["model.arch", "digits runs on [resnet, lstm], not on bert"]),
-        (TASK, "name = \"sst2\"", ["sst2 runs on [bert]", "not on lstm"]),
+        (ARCH, "arch = \"bert\"", ["model.arch is \"bert\"", "use resnet, lstm"]),
+        (TASK, "name = \"sst2\"", ["model.arch is \"lstm\"", "use bert"]),
         (
             ARCH,
             "arch = \"lstm\"\npretrained = \"folder\"",

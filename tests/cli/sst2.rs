@@ -340,7 +340,7 @@ fn data_that_are_not_there_are_named_with_where_they_were_looked_for() {
 fn settings_that_the_data_cannot_meet_are_refused() {
     let workspace = workspace();
     for (set, expected) in [
-        ("task.sst2.max-length=2", "task.sst2.max-length must be at least 3"),
+        ("task.sst2.max-length=2", "task.sst2.max-length is 2; must be at least 3"),
         ("task.sst2.train-examples=0", "task.sst2.train-examples must be at least 1"),
         ("task.sst2.held-out=1000", "held-out = 1000 is not possible"),
     ] {

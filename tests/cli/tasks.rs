@@ -44,7 +44,7 @@ const SHORT: [Short; 5] = [
     },
     Short {
         config: "requests_bilstm_ausn4",
-        set: &["train.float.epochs=3"],
+        set: &["train.float.epochs=2"],
         metrics: &["slot F1", "intent accuracy", "exact match"],
         reached: 0.7,
         lower_is_better: false,
