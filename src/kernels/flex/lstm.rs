@@ -1,9 +1,13 @@
 //! A whole LSTM layer (Hochreiter and Schmidhuber 1997) as one operation: one small product a step,
 //! gates and cell in one pass, and one product for the gradient of the recurrent weight.
+//!
+//! Sequences do not depend on each other: groups of them run through all steps on a core each, which
+//! need not wait for each other at every step.
 
 use burn::backend::TensorMetadata;
 use burn::tensor::TensorData;
 use multiversion::multiversion;
+use rayon::prelude::*;
 
 use super::FlexTensor;
 use super::extension::Pullback;
@@ -12,7 +16,15 @@ use super::matrix::{Matrix, multiply, multiply_add};
 use super::parallel::values;
 use crate::kernels::HiddenQuantizer;
 
-/// Sizes of a layer's sequences. All of them are laid out `[batch, length, ...]`.
+/// Sequences of a group, at most: two columns of the product's blocks, which then read the weight
+/// from the cache twice.
+const GROUP: usize = 12;
+
+/// Columns of a matrix that a product reads as they are are a multiple of this; others are copied.
+const COLUMNS: usize = 16;
+
+/// Sizes of a layer's sequences, or of a group of them. All of them are laid out
+/// `[batch, length, ...]`.
 #[derive(Clone, Copy)]
 struct Sizes {
     batch: usize,
@@ -45,6 +57,16 @@ impl Sizes {
     fn weight(&self) -> Matrix {
         Matrix::new(self.hidden, 4 * self.hidden)
     }
+
+    /// Sequences of a group; the last one may have fewer.
+    fn group(&self) -> usize {
+        self.batch.div_ceil(self.batch.div_ceil(GROUP).max(1)).max(1)
+    }
+
+    /// Those of the group with so many elements of its hidden states.
+    fn of_group(self, elements: usize) -> Self {
+        Self { batch: elements / (self.length * self.hidden), ..self }
+    }
 }
 
 /// What the backward pass needs: gates after their functions, cells (also that before the first
@@ -73,38 +95,23 @@ pub fn forward(
     let sizes = Sizes { batch: shape[0], length: shape[1], hidden: shape[2] / 4 };
     let hidden = sizes.hidden;
     let mut gates = values(&gates).to_vec();
-    let mut states = vec![0.0; sizes.elements()];
-    let mut cells = vec![0.0; sizes.elements()];
-    let mut inputs = vec![0.0; sizes.elements()];
-    let zero = vec![0.0; hidden];
-    for step in 0..sizes.length {
-        if step > 0 || start.is_some() {
-            for sequence in 0..sizes.batch {
-                let from = match (step, start) {
-                    (0, Some([state, _])) => &values(state)[sequence * hidden..][..hidden],
-                    _ => &states[sizes.at(sequence, step - 1, hidden)..][..hidden],
-                };
-                let to = &mut inputs[sizes.at(sequence, step, hidden)..][..hidden];
-                match quantizer {
-                    Some(quantizer) => quantize(quantizer, from, to),
-                    None => to.copy_from_slice(from),
-                }
-            }
-            let (input, gate) = (sizes.step(step, hidden), sizes.step(step, 4 * hidden));
-            multiply_add((&inputs, input), (values(&weight), sizes.weight()), (&mut gates, gate));
-        }
-        for sequence in 0..sizes.batch {
-            let (before, cells) = cells.split_at_mut(sizes.at(sequence, step, hidden));
-            let before = match (step, start) {
-                (0, None) => &zero,
-                (0, Some([_, cell])) => &values(cell)[sequence * hidden..],
-                _ => &before[sizes.at(sequence, step - 1, hidden)..],
-            };
-            let gates = &mut gates[sizes.at(sequence, step, 4 * hidden)..][..4 * hidden];
-            let states = &mut states[sizes.at(sequence, step, hidden)..][..hidden];
-            run_cell(gates, before, &mut cells[..hidden], states);
-        }
-    }
+    let [mut states, mut cells, mut inputs] = [(); 3].map(|()| vec![0.0; sizes.elements()]);
+    let (group, elements) = (sizes.group(), sizes.group() * sizes.length * hidden);
+    gates
+        .par_chunks_mut(4 * elements)
+        .zip(states.par_chunks_mut(elements))
+        .zip(cells.par_chunks_mut(elements))
+        .zip(inputs.par_chunks_mut(elements))
+        .enumerate()
+        .for_each(|(index, (((gates, states), cells), inputs))| {
+            let start = start.as_ref().map(|start| {
+                let own = |x| &values(x)[index * group * hidden..];
+                start.each_ref().map(own)
+            });
+            let sizes = sizes.of_group(states.len());
+            let outputs = Outputs { gates, states, cells, inputs };
+            run_group(outputs, sizes, start, values(&weight), quantizer);
+        });
     let states =
         FlexTensor::from_data(TensorData::new(states, [sizes.batch, sizes.length, hidden]));
     let last = |sequence| &cells[sizes.at(sequence, sizes.length - 1, hidden)..][..hidden];
@@ -117,6 +124,54 @@ pub fn forward(
     (states, Box::new(pullback), cell)
 }
 
+/// What the forward pass of a group writes; the gates come in from the inputs.
+struct Outputs<'a> {
+    gates: &'a mut [f32],
+    states: &'a mut [f32],
+    cells: &'a mut [f32],
+    inputs: &'a mut [f32],
+}
+
+fn run_group(
+    outputs: Outputs,
+    sizes: Sizes,
+    start: Option<[&[f32]; 2]>,
+    weight: &[f32],
+    quantizer: Option<HiddenQuantizer>,
+) {
+    let Outputs { gates, states, cells, inputs } = outputs;
+    let hidden = sizes.hidden;
+    let zero = vec![0.0; hidden];
+    for step in 0..sizes.length {
+        if step > 0 || start.is_some() {
+            for sequence in 0..sizes.batch {
+                let from = match (step, start) {
+                    (0, Some([state, _])) => &state[sequence * hidden..][..hidden],
+                    _ => &states[sizes.at(sequence, step - 1, hidden)..][..hidden],
+                };
+                let to = &mut inputs[sizes.at(sequence, step, hidden)..][..hidden];
+                match quantizer {
+                    Some(quantizer) => quantize(quantizer, from, to),
+                    None => to.copy_from_slice(from),
+                }
+            }
+            let (input, gate) = (sizes.step(step, hidden), sizes.step(step, 4 * hidden));
+            multiply_add((inputs, input), (weight, sizes.weight()), (gates, gate));
+        }
+        for sequence in 0..sizes.batch {
+            let (before, cells) = cells.split_at_mut(sizes.at(sequence, step, hidden));
+            let before = match (step, start) {
+                (0, None) => &zero,
+                (0, Some([_, cell])) => &cell[sequence * hidden..],
+                _ => &before[sizes.at(sequence, step - 1, hidden)..],
+            };
+            let gates = &mut gates[sizes.at(sequence, step, 4 * hidden)..][..4 * hidden];
+            let states = &mut states[sizes.at(sequence, step, hidden)..][..hidden];
+            run_cell(gates, before, &mut cells[..hidden], states);
+        }
+    }
+}
+
 fn backward(
     kept: &Kept,
     sizes: Sizes,
@@ -124,53 +179,104 @@ fn backward(
     grad: &FlexTensor,
 ) -> [FlexTensor; 2] {
     let Sizes { batch, length, hidden } = sizes;
-    let (grad, states) = (values(grad), values(&kept.states));
+    let weight = transpose(values(&kept.weight), sizes);
     let mut dgates = vec![0.0; 4 * sizes.elements()];
-    // Gradients that a step hands to the one before it.
-    let mut dhidden = vec![0.0; batch * hidden];
-    let mut dcell = vec![0.0; batch * hidden];
-    let zero = vec![0.0; hidden];
-    for step in (0..length).rev() {
-        for sequence in 0..batch {
-            let here = sizes.at(sequence, step, hidden);
-            let rows = sequence * hidden..(sequence + 1) * hidden;
-            let dhidden = &mut dhidden[rows.clone()];
-            dhidden.iter_mut().zip(&grad[here..][..hidden]).for_each(|(d, g)| *d += g);
-            let before = match (step, &kept.first_cell) {
-                (0, None) => &zero,
-                (0, Some(cell)) => &values(cell)[sequence * hidden..][..hidden],
-                _ => &kept.cells[sizes.at(sequence, step - 1, hidden)..][..hidden],
-            };
-            let gates =
-                sizes.at(sequence, step, 4 * hidden)..sizes.at(sequence, step + 1, 4 * hidden);
-            run_cell_backward(
-                &kept.gates[gates.clone()],
-                before,
-                &kept.cells[here..][..hidden],
-                dhidden,
-                &mut dcell[rows],
-                &mut dgates[gates],
-            );
-        }
-        if step > 0 {
-            dhidden.fill(0.0);
-            let target = Matrix::new(batch, hidden);
-            let weight = (values(&kept.weight), sizes.weight().transposed());
-            multiply_add((&dgates, sizes.step(step, 4 * hidden)), weight, (&mut dhidden, target));
-            if let Some(quantizer) = quantizer.filter(|quantizer| quantizer.clipped) {
-                for (sequence, dhidden) in dhidden.chunks_exact_mut(hidden).enumerate() {
-                    let state = &states[sizes.at(sequence, step - 1, hidden)..][..hidden];
-                    mask(quantizer, state, dhidden);
-                }
-            }
-        }
-    }
+    let elements = sizes.group() * length * hidden;
+    dgates.par_chunks_mut(4 * elements).enumerate().for_each(|(index, dgates)| {
+        let group = GroupBackward {
+            sizes: sizes.of_group(dgates.len() / 4),
+            gates: &kept.gates[4 * index * elements..],
+            cells: &kept.cells[index * elements..],
+            first_cell: kept
+                .first_cell
+                .as_ref()
+                .map(|cell| &values(cell)[index * sizes.group() * hidden..]),
+            states: &values(&kept.states)[index * elements..],
+            grad: &values(grad)[index * elements..],
+        };
+        group.run(&weight, quantizer, dgates);
+    });
     let inputs = (kept.inputs.as_slice(), sizes.all(hidden).transposed());
     let dweight = multiply(inputs, (&dgates, sizes.all(4 * hidden)));
     [
         FlexTensor::from_data(TensorData::new(dgates, [batch, length, 4 * hidden])),
         FlexTensor::from_data(TensorData::new(dweight, [hidden, 4 * hidden])),
     ]
+}
+
+/// The recurrent weight, transposed, its columns filled up to a multiple of [`COLUMNS`].
+fn transpose(weight: &[f32], sizes: Sizes) -> Vec<f32> {
+    let (hidden, gates) = (sizes.hidden, 4 * sizes.hidden);
+    let width = hidden.next_multiple_of(COLUMNS);
+    let mut out = vec![0.0; gates * width];
+    // A few rows at a time, so that a line of the cache is read once.
+    out.par_chunks_mut(COLUMNS * width).enumerate().for_each(|(task, rows)| {
+        let first = task * COLUMNS;
+        for column in 0..hidden {
+            let from = &weight[column * gates + first..];
+            for (row, &x) in rows.chunks_exact_mut(width).zip(from) {
+                row[column] = x;
+            }
+        }
+    });
+    out
+}
+
+/// What the backward pass of a group reads.
+struct GroupBackward<'a> {
+    sizes: Sizes,
+    gates: &'a [f32],
+    cells: &'a [f32],
+    first_cell: Option<&'a [f32]>,
+    states: &'a [f32],
+    grad: &'a [f32],
+}
+
+impl GroupBackward<'_> {
+    /// `weight`: [`transpose`]d.
+    fn run(&self, weight: &[f32], quantizer: Option<HiddenQuantizer>, dgates: &mut [f32]) {
+        let sizes = self.sizes;
+        let Sizes { batch, length, hidden } = sizes;
+        let width = hidden.next_multiple_of(COLUMNS);
+        // Gradients that a step hands to the one before it.
+        let mut dhidden = vec![0.0; batch * width];
+        let mut dcell = vec![0.0; batch * hidden];
+        let zero = vec![0.0; hidden];
+        for step in (0..length).rev() {
+            for sequence in 0..batch {
+                let here = sizes.at(sequence, step, hidden);
+                let dhidden = &mut dhidden[sequence * width..][..hidden];
+                dhidden.iter_mut().zip(&self.grad[here..][..hidden]).for_each(|(d, g)| *d += g);
+                let before = match (step, self.first_cell) {
+                    (0, None) => &zero,
+                    (0, Some(cell)) => &cell[sequence * hidden..][..hidden],
+                    _ => &self.cells[sizes.at(sequence, step - 1, hidden)..][..hidden],
+                };
+                let gates =
+                    sizes.at(sequence, step, 4 * hidden)..sizes.at(sequence, step + 1, 4 * hidden);
+                run_cell_backward(
+                    &self.gates[gates.clone()],
+                    before,
+                    &self.cells[here..][..hidden],
+                    dhidden,
+                    &mut dcell[sequence * hidden..][..hidden],
+                    &mut dgates[gates],
+                );
+            }
+            if step > 0 {
+                dhidden.fill(0.0);
+                let target = (&mut *dhidden, Matrix::new(batch, width));
+                let weight = (weight, Matrix::new(4 * hidden, width));
+                multiply_add((dgates, sizes.step(step, 4 * hidden)), weight, target);
+                if let Some(quantizer) = quantizer.filter(|quantizer| quantizer.clipped) {
+                    for (sequence, dhidden) in dhidden.chunks_exact_mut(width).enumerate() {
+                        let state = &self.states[sizes.at(sequence, step - 1, hidden)..][..hidden];
+                        mask(quantizer, state, &mut dhidden[..hidden]);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Applies the gates' functions in place, and computes cell and state.

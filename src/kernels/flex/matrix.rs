@@ -50,21 +50,25 @@ impl Matrix {
     }
 }
 
-/// `out += a b`.
+/// `out += a b`, on this core alone: for products of which there are many at a time.
 pub fn multiply_add(a: (&[f32], Matrix), b: (&[f32], Matrix), out: (&mut [f32], Matrix)) {
     let (values, matrix) = out;
     assert!(matrix.end() <= values.len());
     // SAFETY: all elements of `matrix` lie inside `values`, and are initialized.
-    unsafe { product(a, b, values.as_mut_ptr(), matrix, true) };
+    unsafe { product(a, b, values.as_mut_ptr(), matrix, true, Parallelism::None) };
 }
 
 /// `a b`, row by row.
 pub fn multiply(a: (&[f32], Matrix), b: (&[f32], Matrix)) -> Vec<f32> {
     let matrix = Matrix::new(a.1.rows, b.1.columns);
     let mut out = Vec::with_capacity(matrix.end());
+    let parallelism = match a.1.rows * a.1.columns * b.1.columns >= PARALLEL {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    };
     // SAFETY: the vector has room for all elements of `matrix`; the product writes each of them.
     unsafe {
-        product(a, b, out.as_mut_ptr(), matrix, false);
+        product(a, b, out.as_mut_ptr(), matrix, false, parallelism);
         out.set_len(matrix.end());
     }
     out
@@ -94,7 +98,7 @@ pub fn multiply_add_row(a: (&[f32], Matrix), b: (&[f32], Matrix), row: &[f32]) -
                 columns: columns.len(),
                 ..of
             };
-            product(a, (b.0, block(b.1)), start.get(), block(matrix), true);
+            product(a, (b.0, block(b.1)), start.get(), block(matrix), true, Parallelism::None);
         }
     });
     // SAFETY: the blocks cover all columns.
@@ -128,14 +132,11 @@ unsafe fn product(
     out: *mut f32,
     out_matrix: Matrix,
     add: bool,
+    parallelism: Parallelism,
 ) {
     let (m, k, n) = (a_matrix.rows, a_matrix.columns, b_matrix.columns);
     assert_eq!((b_matrix.rows, out_matrix.rows, out_matrix.columns), (k, m, n));
     assert!(a_matrix.end() <= a.len() && b_matrix.end() <= b.len());
-    let parallelism = match m * k * n >= PARALLEL {
-        true => Parallelism::Rayon(0),
-        false => Parallelism::None,
-    };
     let strides = |matrix: Matrix| (matrix.column_stride as isize, matrix.row_stride as isize);
     let ((a_cs, a_rs), (b_cs, b_rs)) = (strides(a_matrix), strides(b_matrix));
     let (out_cs, out_rs) = strides(out_matrix);
