@@ -36,7 +36,7 @@ fn unknown_keys_and_names_are_refused_with_those_that_are_allowed() {
             "arch = \"lstn\"",
             ["unknown variant `lstn`", "`bert`, `resnet`, `imagenet-resnet`"],
         ),
-        (TASK, "name = \"mnist\"", ["unknown variant `mnist`", "`digits`, `listops`, `sst2`"]),
+        (TASK, "name = \"mnist\"", ["unknown variant `mnist`", "`listops`, `sst2`, `cola`"]),
         (WEIGHT, "weight = { coding = \"ausn\", bit = 4 }", ["unknown field `bit`", "`bits`"]),
         (
             OPTIMIZER,

@@ -341,7 +341,7 @@ fn settings_that_the_data_cannot_meet_are_refused() {
     let workspace = workspace();
     for (set, expected) in [
         ("task.sst2.max-length=2", "task.sst2.max-length is 2; must be at least 3"),
-        ("task.sst2.train-examples=0", "task.sst2.train-examples must be at least 1"),
+        ("task.sst2.train-examples=0", "task.sst2.train-examples is 0; must be at least 1"),
         ("task.sst2.held-out=1000", "held-out = 1000 is not possible"),
     ] {
         train(&workspace, &[set]).code(2).says([expected]);
