@@ -413,6 +413,9 @@ fn attach<M: Module>(
 
 fn show(progress: Progress, stage: &str, scores: &[SplitScore]) {
     for score in scores {
-        progress.line(&format!("{stage}: {score}"));
+        progress.line(&format!(
+            "{stage}: {} {:.4} ({} examples)",
+            score.split, score.value, score.examples
+        ));
     }
 }
