@@ -1,12 +1,11 @@
 //! The Transformer's decoder layer, with normalization after each residual sum or before each part.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{
-    CrossAttention, EncoderLayerConfig, KeysValues, LayerNorm, Quantized, SelfAttention,
-    SelfAttentionConfig, dropout,
+    CrossAttention, EncoderLayerConfig, KeysValues, LayerNorm, Quantized, SelfAttention, dropout,
 };
 use crate::kernels::{AttentionMask, gelu};
 
@@ -47,17 +46,9 @@ pub struct DecoderCache {
 impl EncoderLayerConfig {
     /// Makes a decoder layer of the same sizes.
     pub fn init_decoder(&self, device: &Device) -> DecoderLayer {
-        let linear = |from, to| {
-            let config = LinearConfig::new(from, to).with_initializer(self.initializer.clone());
-            Quantized::new(config.init(device), device)
-        };
-        let norm = || LayerNorm::new(self.hidden_size, self.layer_norm_epsilon, device);
-        let attention = SelfAttentionConfig {
-            hidden_size: self.hidden_size,
-            heads: self.heads,
-            dropout: self.attention_dropout,
-            initializer: self.initializer.clone(),
-        };
+        let linear = |from, to| self.linear(from, to, device);
+        let norm = || self.norm(device);
+        let attention = self.attention();
         DecoderLayer {
             attention: attention.init(device),
             attention_norm: norm(),

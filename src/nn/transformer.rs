@@ -50,20 +50,33 @@ pub struct EncoderLayer {
     pub norm_first: bool,
 }
 
+/// What encoder and decoder layers are made of.
 impl EncoderLayerConfig {
-    /// Makes the layer.
-    pub fn init(&self, device: &Device) -> EncoderLayer {
-        let linear = |from, to| {
-            let config = LinearConfig::new(from, to).with_initializer(self.initializer.clone());
-            Quantized::new(config.init(device), device)
-        };
-        let norm = || LayerNorm::new(self.hidden_size, self.layer_norm_epsilon, device);
-        let attention = SelfAttentionConfig {
+    pub(super) fn linear(&self, from: usize, to: usize, device: &Device) -> Quantized<Linear> {
+        let config = LinearConfig::new(from, to).with_initializer(self.initializer.clone());
+        Quantized::new(config.init(device), device)
+    }
+
+    pub(super) fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNorm::new(self.hidden_size, self.layer_norm_epsilon, device)
+    }
+
+    pub(super) fn attention(&self) -> SelfAttentionConfig {
+        SelfAttentionConfig {
             hidden_size: self.hidden_size,
             heads: self.heads,
             dropout: self.attention_dropout,
             initializer: self.initializer.clone(),
-        };
+        }
+    }
+}
+
+impl EncoderLayerConfig {
+    /// Makes the layer.
+    pub fn init(&self, device: &Device) -> EncoderLayer {
+        let linear = |from, to| self.linear(from, to, device);
+        let norm = || self.norm(device);
+        let attention = self.attention();
         EncoderLayer {
             attention: attention.init(device),
             attention_norm: norm(),

@@ -39,10 +39,6 @@ impl Source<SceneBatch> for SceneSource {
         self.scenes.len()
     }
 
-    fn size(&self, _index: usize) -> usize {
-        1
-    }
-
     fn batch(&self, indices: &[usize], device: &Device) -> Result<SceneBatch, DataError> {
         let chosen = || indices.iter().map(|&i| &self.scenes[i]);
         let first = chosen().next().expect("a batch has examples");

@@ -46,10 +46,6 @@ impl Source<ClassificationBatch<Tensor<3>>> for DigitSource {
         self.indices.len()
     }
 
-    fn size(&self, _index: usize) -> usize {
-        1
-    }
-
     fn batch(
         &self,
         indices: &[usize],
@@ -62,10 +58,6 @@ impl Source<ClassificationBatch<Tensor<3>>> for DigitSource {
 impl Source<ClassificationBatch<Tensor<4>>> for DigitSource {
     fn len(&self) -> usize {
         self.indices.len()
-    }
-
-    fn size(&self, _index: usize) -> usize {
-        1
     }
 
     fn batch(

@@ -142,10 +142,6 @@ impl Source<ClassificationBatch<Tensor<4>>> for ImageSource {
         self.images.chosen().len()
     }
 
-    fn size(&self, _index: usize) -> usize {
-        1
-    }
-
     fn batch(
         &self,
         indices: &[usize],

@@ -47,10 +47,6 @@ impl Source<TextBatch> for TextSource {
         self.text.len().saturating_sub(1).div_ceil(self.length)
     }
 
-    fn size(&self, _index: usize) -> usize {
-        1
-    }
-
     fn batch(&self, indices: &[usize], device: &Device) -> Result<TextBatch, DataError> {
         let word = |place: i64| match usize::try_from(place) {
             Ok(place) => self.text.get(place).copied(),
@@ -83,20 +79,6 @@ impl Source<TextBatch> for TextSource {
 #[derive(Clone, Debug)]
 pub struct LanguageModelling;
 
-impl LanguageModelling {
-    fn mean_loss(&self, network: &LstmLanguageModel, batch: TextBatch) -> Tensor<1> {
-        let states = (batch.context.dims()[1] > 0).then(|| network.states(batch.context));
-        let (logits, _) = network.forward_from(batch.words, states);
-        let [rows, length, words] = logits.dims();
-        let settings = CrossEntropy { ignored: Some(IGNORED), smoothing: 0.0 };
-        cross_entropy_with(
-            logits.reshape([rows * length, words]),
-            batch.targets.reshape([rows * length]),
-            settings,
-        )
-    }
-}
-
 impl Objective for LanguageModelling {
     type Network = LstmLanguageModel;
     type Batch = TextBatch;
@@ -111,12 +93,20 @@ impl Objective for LanguageModelling {
     }
 
     fn loss(&self, network: &LstmLanguageModel, batch: TextBatch) -> Tensor<1> {
-        self.mean_loss(network, batch)
+        let states = (batch.context.dims()[1] > 0).then(|| network.states(batch.context));
+        let (logits, _) = network.forward_from(batch.words, states);
+        let [rows, length, words] = logits.dims();
+        let settings = CrossEntropy { ignored: Some(IGNORED), smoothing: 0.0 };
+        cross_entropy_with(
+            logits.reshape([rows * length, words]),
+            batch.targets.reshape([rows * length]),
+            settings,
+        )
     }
 
     fn predict(&self, network: &LstmLanguageModel, batch: TextBatch) -> (Tensor<1>, TextLoss) {
         let words = batch.counted;
-        let loss = self.mean_loss(network, batch);
+        let loss = self.loss(network, batch);
         let mean: f64 = loss.clone().into_scalar::<f32>().into();
         (loss, TextLoss { nll: mean * words as f64, words })
     }

@@ -84,10 +84,6 @@ mod tests {
             100
         }
 
-        fn size(&self, _index: usize) -> usize {
-            1
-        }
-
         fn batch(&self, indices: &[usize], _device: &Device) -> Result<usize, DataError> {
             self.0.fetch_add(1, Ordering::SeqCst);
             assert_ne!(indices, [99], "the last example");

@@ -64,12 +64,6 @@ pub struct Translating {
     exact: bool,
 }
 
-impl Translating {
-    fn smoothed(&self, network: &EncoderDecoder, batch: TranslationBatch, by: f64) -> Tensor<1> {
-        network.loss(batch.source, batch.target, PAD, by)
-    }
-}
-
 impl Objective for Translating {
     type Network = EncoderDecoder;
     type Batch = TranslationBatch;
@@ -85,7 +79,7 @@ impl Objective for Translating {
     }
 
     fn loss(&self, network: &EncoderDecoder, batch: TranslationBatch) -> Tensor<1> {
-        self.smoothed(network, batch, self.smoothing)
+        network.loss(batch.source, batch.target, PAD, self.smoothing)
     }
 
     fn predict(
@@ -93,7 +87,7 @@ impl Objective for Translating {
         network: &EncoderDecoder,
         batch: TranslationBatch,
     ) -> (Tensor<1>, Vec<Translated>) {
-        let loss = self.smoothed(network, batch.clone(), 0.0);
+        let loss = network.loss(batch.source.clone(), batch.target, PAD, 0.0);
         let frame = Frame { start: BEGIN, end: END };
         let found = network.translate(batch.source, &self.search, frame);
         let text = |tokens: &[u32]| self.subwords.decode(tokens).expect("tokens of the vocabulary");
