@@ -22,8 +22,8 @@ pub use stage::{
     StageConfig, Strategy, TrainConfig,
 };
 pub use task::{
-    BccdConfig, DigitsConfig, GlueConfig, ImagesConfig, IntentsConfig, Sst2Config, TaskConfig,
-    TaskName, TextConfig, TranslationConfig,
+    BccdConfig, DigitsConfig, GlueConfig, ImagesConfig, IntentsConfig, Normalization, Sst2Config,
+    TaskConfig, TaskName, TextConfig, TranslationConfig,
 };
 
 /// A configuration file.

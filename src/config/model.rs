@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::task::Start;
 use super::{Problem, TaskName};
+use crate::models::Head;
 use crate::models::bert::BertConfig;
 use crate::models::bi_lstm_tagger::BiLstmTaggerConfig;
 use crate::models::detector::DetectorConfig;
@@ -75,9 +76,13 @@ impl Arch {
 pub struct ModelConfig {
     /// Which family.
     pub arch: Arch,
-    /// A folder with `config.json`, `model.safetensors` and `tokenizer.json`, or the name of one
-    /// in the folder that `AUSN_PRETRAINED_DIR` names.
+    /// For `bert` a folder with `config.json`, `model.safetensors` and `tokenizer.json`; for
+    /// `imagenet-resnet` and `mobilenet-v2` a file of weights under torchvision's names
+    /// (`.safetensors`, `.pt`, `.pth`). Or its name in the folder that `AUSN_PRETRAINED_DIR` names.
     pub pretrained: Option<PathBuf>,
+    /// The last layer of a model that starts from a file of weights.
+    #[serde(default)]
+    pub head: Head,
     /// Settings of `bert` that has no pretrained folder.
     #[serde(default)]
     pub bert: BertConfig,
@@ -128,7 +133,7 @@ impl ModelConfig {
             );
             return Err(Problem::new("model.arch", message));
         }
-        match (task.start(), &self.pretrained) {
+        match (task.start(self.arch), &self.pretrained) {
             (Start::Published, None) => {
                 return Err(Problem::new(
                     "model.pretrained",

@@ -71,7 +71,10 @@ pub enum TaskName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     Fresh,
+    /// From a folder.
     Published,
+    /// Fresh, or from a file of weights.
+    Either,
 }
 
 impl TaskName {
@@ -87,15 +90,18 @@ impl TaskName {
             Ptb | Wikitext2 | WordChain => &[Arch::LstmLanguageModel],
             Fsdd | ToneDigits => &[Arch::GruSpotter],
             Listops | Sst2 | Cola | Mrpc | Rte | Stsb => &[Arch::Bert],
-            Snips | Atis | Requests => &[Arch::BiLstmTagger],
+            Snips | Atis => &[Arch::BiLstmTagger, Arch::Bert],
+            Requests => &[Arch::BiLstmTagger],
             Multi30k | Scan => &[Arch::EncoderDecoder],
         }
     }
 
-    pub(super) fn start(self) -> Start {
+    /// What a model of a family starts from.
+    pub(super) fn start(self, arch: Arch) -> Start {
         use TaskName::*;
-        match self {
-            Sst2 | Cola | Mrpc | Rte | Stsb => Start::Published,
+        match (self, arch) {
+            (Sst2 | Cola | Mrpc | Rte | Stsb | Snips | Atis, Arch::Bert) => Start::Published,
+            (_, Arch::ImagenetResnet | Arch::MobilenetV2) => Start::Either,
             _ => Start::Fresh,
         }
     }
@@ -204,6 +210,19 @@ pub struct ImagesConfig {
     pub folder: Option<PathBuf>,
     /// Pixels along each side of an image of `image-folder`.
     pub side: usize,
+    /// What pixels are shifted and scaled by.
+    pub normalization: Normalization,
+}
+
+/// Mean and deviation of each colour, by which the pixels of images are normalized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// Those of the training images.
+    #[default]
+    Data,
+    /// Those of ImageNet, which published weights were trained with.
+    Imagenet,
 }
 
 impl Default for ImagesConfig {
@@ -215,6 +234,7 @@ impl Default for ImagesConfig {
             shift: 4,
             folder: None,
             side: 224,
+            normalization: Normalization::default(),
         }
     }
 }
@@ -225,11 +245,13 @@ impl Default for ImagesConfig {
 pub struct BccdConfig {
     /// Width and height that images are resized to, in pixels; 640 by 480 as they are.
     pub size: [usize; 2],
+    /// Whether training images are mirrored and flipped at random: a smear of blood has no upper side.
+    pub augment: bool,
 }
 
 impl Default for BccdConfig {
     fn default() -> Self {
-        Self { size: [320, 240] }
+        Self { size: [320, 240], augment: false }
     }
 }
 
@@ -266,16 +288,21 @@ impl Default for GlueConfig {
 }
 
 /// `[task.intents]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct IntentsConfig {
     /// Longest request to train on, in words; longer ones are left out.
     pub max_words: usize,
+    /// `a` of the probability a / (n + a) with which a word that occurs n times in training is taken
+    /// for an unknown one there, by models of whole words.
+    pub word_dropout: f64,
+    /// Longest request in sub-words of `bert`, with the special ones; longer ones are cut.
+    pub max_tokens: usize,
 }
 
 impl Default for IntentsConfig {
     fn default() -> Self {
-        Self { max_words: 64 }
+        Self { max_words: 64, word_dropout: 0.25, max_tokens: 128 }
     }
 }
 
@@ -331,6 +358,11 @@ impl TaskConfig {
                 other => Problem::new(format!("task.{table}"), other.to_string()),
             })?;
         }
+        let dropout = self.intents.word_dropout;
+        if !(dropout >= 0.0 && dropout.is_finite()) {
+            let message = format!("is {dropout}; must be at least 0");
+            return Err(Problem::new("task.intents.word-dropout", message));
+        }
         let translation = &self.translation;
         if let Err((key, message)) = translation.beam_search.validate() {
             return Err(Problem::new(format!("task.translation.beam-search.{key}"), message));
@@ -351,6 +383,7 @@ impl TaskConfig {
             ("task.bccd.size", self.bccd.size[0].min(self.bccd.size[1]), 16),
             ("task.text.length", self.text.length, 1),
             ("task.intents.max-words", self.intents.max_words, 1),
+            ("task.intents.max-tokens", self.intents.max_tokens, 3),
             ("task.translation.vocabulary-size", translation.vocabulary_size, 1),
             ("task.translation.max-tokens", translation.max_tokens, 1),
         ] {

@@ -57,6 +57,37 @@ pub struct SceneSet {
     pub report: Report,
 }
 
+impl Scene {
+    /// The scene with left and right changed.
+    #[must_use]
+    pub fn mirrored(&self) -> Self {
+        let pixels = self.pixels.chunks_exact(self.width).flat_map(|row| row.iter().rev());
+        let width = self.width as f32;
+        let object = |object: &Object| {
+            let Bounds { x_min, x_max, .. } = object.bounds;
+            let bounds = Bounds { x_min: width - x_max, x_max: width - x_min, ..object.bounds };
+            Object { bounds, ..*object }
+        };
+        let objects = self.objects.iter().map(object).collect();
+        Self { name: self.name.clone(), pixels: pixels.copied().collect(), objects, ..*self }
+    }
+
+    /// The scene with top and bottom changed.
+    #[must_use]
+    pub fn flipped(&self) -> Self {
+        let planes = self.pixels.chunks_exact(self.height * self.width);
+        let pixels = planes.flat_map(|plane| plane.chunks_exact(self.width).rev().flatten());
+        let height = self.height as f32;
+        let object = |object: &Object| {
+            let Bounds { y_min, y_max, .. } = object.bounds;
+            let bounds = Bounds { y_min: height - y_max, y_max: height - y_min, ..object.bounds };
+            Object { bounds, ..*object }
+        };
+        let objects = self.objects.iter().map(object).collect();
+        Self { name: self.name.clone(), pixels: pixels.copied().collect(), objects, ..*self }
+    }
+}
+
 impl Bounds {
     /// Area in square pixels.
     pub fn area(&self) -> f32 {
@@ -89,6 +120,29 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boxes_stay_on_their_objects_when_a_scene_is_turned_around() {
+        let bounds = Bounds { x_min: 1.0, y_min: 0.0, x_max: 3.0, y_max: 1.0 };
+        let scene = Scene {
+            name: "two planes".into(),
+            channels: 2,
+            height: 2,
+            width: 3,
+            pixels: vec![0, 9, 9, 0, 0, 1, 0, 8, 8, 2, 0, 0],
+            objects: vec![Object { class: 4, bounds }],
+        };
+        let mirrored = scene.mirrored();
+        assert_eq!(mirrored.pixels, [9, 9, 0, 1, 0, 0, 8, 8, 0, 0, 0, 2]);
+        let left = Bounds { x_min: 0.0, x_max: 2.0, ..bounds };
+        assert_eq!(mirrored.objects, [Object { class: 4, bounds: left }]);
+        let flipped = scene.flipped();
+        assert_eq!(flipped.pixels, [0, 0, 1, 0, 9, 9, 2, 0, 0, 0, 8, 8]);
+        let lower = Bounds { y_min: 1.0, y_max: 2.0, ..bounds };
+        assert_eq!(flipped.objects, [Object { class: 4, bounds: lower }]);
+        assert_eq!(mirrored.mirrored(), scene);
+        assert_eq!(flipped.flipped(), scene);
+    }
 
     #[test]
     fn boxes_are_cut_at_the_edge() {

@@ -9,6 +9,7 @@ use burn::store::{
     PytorchStore, SafetensorsStore,
 };
 use burn::tensor::DType;
+use serde::Deserialize;
 use thiserror::Error;
 
 /// Why a published checkpoint could not be loaded.
@@ -73,11 +74,13 @@ pub struct Naming {
 }
 
 /// The last layer of a model with a published file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Head {
     /// That of the file, whose classes the model then has.
     Published,
     /// A new one, for other classes than those of the file.
+    #[default]
     Fresh,
 }
 

@@ -1,14 +1,17 @@
 //! Object detection: blood cells (BCCD), and generated scenes of digits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::{Meter, MetricInfo, Objective, Source, SupervisedTask, TaskError, Unit};
-use crate::config::{Config, TaskName};
+use crate::config::{BccdConfig, Config, TaskName};
 use crate::data::DataError;
 use crate::data::catalog::Locations;
-use crate::data::scenes::{Scene, SceneSet};
+use crate::data::scenes::{Object, Scene, SceneSet};
 use crate::data::voc::read_bccd;
 use crate::metrics::boxes::{Detection, nms};
 use crate::metrics::{MeanAveragePrecision, MetricError, TrueBox};
@@ -32,6 +35,25 @@ pub struct SceneBatch {
 
 struct SceneSource {
     scenes: Vec<Scene>,
+    /// The seed by which training sees scenes turned around at random, where it does.
+    turned: Option<u64>,
+}
+
+impl SceneSource {
+    fn join(chosen: &[Cow<Scene>], device: &Device) -> SceneBatch {
+        let first = chosen.first().expect("a batch has examples");
+        let shape = [chosen.len(), first.channels, first.height, first.width];
+        let pixels: Vec<f32> =
+            chosen.iter().flat_map(|s| &s.pixels).map(|&p| f32::from(p) / 255.0).collect();
+        let object = |object: &Object| {
+            let b = object.bounds;
+            TrueBox { class: object.class as usize, bounds: [b.x_min, b.y_min, b.x_max, b.y_max] }
+        };
+        SceneBatch {
+            images: Tensor::from_data(TensorData::new(pixels, shape), device),
+            objects: chosen.iter().map(|s| s.objects.iter().map(object).collect()).collect(),
+        }
+    }
 }
 
 impl Source<SceneBatch> for SceneSource {
@@ -40,25 +62,30 @@ impl Source<SceneBatch> for SceneSource {
     }
 
     fn batch(&self, indices: &[usize], device: &Device) -> Result<SceneBatch, DataError> {
-        let chosen = || indices.iter().map(|&i| &self.scenes[i]);
-        let first = chosen().next().expect("a batch has examples");
-        let shape = [indices.len(), first.channels, first.height, first.width];
-        let pixels: Vec<f32> =
-            chosen().flat_map(|s| &s.pixels).map(|&p| f32::from(p) / 255.0).collect();
-        let objects = |scene: &Scene| {
-            let object = scene.objects.iter().map(|object| {
-                let b = object.bounds;
-                TrueBox {
-                    class: object.class as usize,
-                    bounds: [b.x_min, b.y_min, b.x_max, b.y_max],
-                }
-            });
-            object.collect()
+        let chosen: Vec<_> = indices.iter().map(|&i| Cow::Borrowed(&self.scenes[i])).collect();
+        Ok(Self::join(&chosen, device))
+    }
+
+    fn training_batch(
+        &self,
+        indices: &[usize],
+        epoch: usize,
+        device: &Device,
+    ) -> Result<SceneBatch, DataError> {
+        let Some(seed) = self.turned else { return self.batch(indices, device) };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut turn = |&index: &usize| {
+            rng.set_stream((epoch as u64) << 32 | index as u64);
+            let scene = &self.scenes[index];
+            match (rng.random_bool(0.5), rng.random_bool(0.5)) {
+                (false, false) => Cow::Borrowed(scene),
+                (true, false) => Cow::Owned(scene.mirrored()),
+                (false, true) => Cow::Owned(scene.flipped()),
+                (true, true) => Cow::Owned(scene.mirrored().flipped()),
+            }
         };
-        Ok(SceneBatch {
-            images: Tensor::from_data(TensorData::new(pixels, shape), device),
-            objects: chosen().map(objects).collect(),
-        })
+        let chosen: Vec<_> = indices.iter().map(&mut turn).collect();
+        Ok(Self::join(&chosen, device))
     }
 }
 
@@ -135,26 +162,27 @@ pub(super) fn task(
     config: &Config,
     locations: &Locations,
 ) -> Result<SupervisedTask<Detecting>, TaskError> {
-    let (name, set) = match config.task.name {
+    let seed = config.train.seed;
+    let (name, set, turned) = match config.task.name {
         TaskName::Bccd => {
-            let [width, height] = config.task.bccd.size;
-            ("bccd", read_bccd(Some((width, height)), locations)?)
+            let BccdConfig { size: [width, height], augment } = config.task.bccd;
+            ("bccd", read_bccd(Some((width, height)), locations)?, augment.then_some(seed))
         }
-        _ => ("digit-scenes", config.task.digit_scenes.generate(config.train.seed)?),
+        _ => ("digit-scenes", config.task.digit_scenes.generate(seed)?, None),
     };
     let SceneSet { classes, train, valid, test, report } = set;
     let channels = train.first().map_or(1, |scene| scene.channels);
-    let source = |scenes| Arc::new(SceneSource { scenes }) as Arc<_>;
-    let mut evaluation = vec![("valid", source(valid))];
+    let source = |scenes, turned| Arc::new(SceneSource { scenes, turned }) as Arc<_>;
+    let mut evaluation = vec![("valid", source(valid, None))];
     if !test.is_empty() {
-        evaluation.push(("test", source(test)));
+        evaluation.push(("test", source(test, None)));
     }
     let (model, classes) = (config.model.detector.clone(), classes.len());
     Ok(SupervisedTask {
         name,
         objective: Detecting,
         build: Box::new(move |device| Ok(model.init(channels, classes, device))),
-        train: source(train),
+        train: source(train, turned),
         evaluation,
         report,
     })

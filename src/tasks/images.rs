@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     ClassMetric, Classification, ClassificationBatch, ClassificationTask, Source, TaskError,
 };
-use crate::config::{Config, ImagesConfig, TaskName};
+use crate::config::{Config, ImagesConfig, Normalization, TaskName};
 use crate::data::catalog::Locations;
 use crate::data::cifar10::Cifar10;
 use crate::data::fashion_mnist::FashionMnist;
@@ -23,6 +23,9 @@ use crate::models::Classifier;
 
 /// Images that statistics of the pixels are taken from, where they are decoded one by one.
 const STATISTICS_SAMPLE: usize = 512;
+
+/// Mean and deviation of ImageNet's red, green and blue, as torchvision normalizes by.
+const IMAGENET_STATISTICS: [(f64, f64); 3] = [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)];
 
 /// Where the images of a split come from.
 enum Images {
@@ -197,7 +200,18 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
         Images::Memory { chosen, .. } => (0..chosen.len()).collect(),
         Images::Files { chosen, .. } => (0..chosen.len().min(STATISTICS_SAMPLE)).collect(),
     };
-    let statistics: Arc<[_]> = train.load(&sample)?.channel_statistics().into();
+    let statistics: Arc<[_]> = match settings.normalization {
+        Normalization::Data => train.load(&sample)?.channel_statistics().into(),
+        Normalization::Imagenet if channels == 3 => IMAGENET_STATISTICS.into(),
+        Normalization::Imagenet => {
+            return Err(TaskError::Config {
+                key: "task.images.normalization",
+                message: format!(
+                    "is \"imagenet\", for images of 3 channels; those of {name} have {channels}"
+                ),
+            });
+        }
+    };
     let source = |images, augmentation| {
         Arc::new(ImageSource { images, statistics: statistics.clone(), augmentation })
     };

@@ -3,18 +3,27 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use super::tokens::{Tokens, padded};
+use super::pretrained::Pretrained;
+use super::supervised::Build;
+use super::tokens::{Inputs, Tokens, Words, padded};
 use super::{Meter, MetricInfo, Objective, Source, SupervisedTask, TaskError, Unit};
 use crate::config::{Config, TaskName};
 use crate::data::DataError;
 use crate::data::catalog::Locations;
-use crate::data::intents::{IntentData, PAD, Utterance};
+use crate::data::intents::{IntentData, PAD, UNKNOWN, Utterance};
+use crate::data::report::Report;
+use crate::data::tokenizer::Encoded;
 use crate::kernels::{CrossEntropy, cross_entropy_with};
 use crate::metrics::{MetricError, SlotF1};
-use crate::models::bert::TokenBatch;
+use crate::models::bert::{BertTagger, TokenBatch};
 use crate::models::bi_lstm_tagger::BiLstmTagger;
 use crate::models::{Tagger, Tags};
+
+/// Where a configuration limits the sub-words of a request.
+const MAX_TOKENS: &str = "task.intents.max-tokens";
 
 /// The slot of a place without a word.
 const IGNORED: i64 = -1;
@@ -30,8 +39,8 @@ pub struct TagBatch<I> {
     pub slots: Tensor<2, Int>,
 }
 
-struct RequestSource {
-    tokens: Tokens,
+struct RequestSource<S> {
+    inputs: S,
     requests: Vec<Utterance>,
 }
 
@@ -42,26 +51,90 @@ struct Classes {
     slots: usize,
 }
 
-impl Source<TagBatch<TokenBatch>> for RequestSource {
+impl<S: Inputs> RequestSource<S> {
+    fn with_answers(
+        &self,
+        input: S::Batch,
+        indices: &[usize],
+        device: &Device,
+    ) -> TagBatch<S::Batch> {
+        let chosen = || indices.iter().map(|&i| &self.requests[i]);
+        let words = chosen().map(|r| r.tags.len()).max().unwrap_or(0);
+        let slots = padded(chosen().map(|r| r.tags.as_slice()), words, IGNORED, device);
+        let intents: Vec<i64> = chosen().map(|r| r.intent.into()).collect();
+        let intents = Tensor::from_data(TensorData::from(intents.as_slice()), device);
+        TagBatch { input, intents, slots }
+    }
+}
+
+impl<S: Inputs> Source<TagBatch<S::Batch>> for RequestSource<S> {
     fn len(&self) -> usize {
         self.requests.len()
     }
 
     fn size(&self, index: usize) -> usize {
-        self.tokens.length(index)
+        self.inputs.length(index)
     }
 
-    fn batch(&self, indices: &[usize], device: &Device) -> Result<TagBatch<TokenBatch>, DataError> {
-        let chosen = || indices.iter().map(|&i| &self.requests[i]);
-        let input = self.tokens.batch(indices, device);
-        let [_, length] = input.tokens.dims();
-        let slots = padded(chosen().map(|r| r.tags.as_slice()), length, IGNORED, device);
-        let intents: Vec<i64> = chosen().map(|r| r.intent.into()).collect();
-        Ok(TagBatch {
-            input,
-            intents: Tensor::from_data(TensorData::from(intents.as_slice()), device),
-            slots,
-        })
+    fn batch(&self, indices: &[usize], device: &Device) -> Result<TagBatch<S::Batch>, DataError> {
+        Ok(self.with_answers(self.inputs.batch(indices, device), indices, device))
+    }
+
+    fn training_batch(
+        &self,
+        indices: &[usize],
+        epoch: usize,
+        device: &Device,
+    ) -> Result<TagBatch<S::Batch>, DataError> {
+        let input = self.inputs.training_batch(indices, epoch, device);
+        Ok(self.with_answers(input, indices, device))
+    }
+}
+
+/// Words of requests. Training takes a word that occurs n times for the unknown one with probability
+/// a / (n + a) (Kiperwasser and Goldberg 2016, arXiv 1603.04351, section 4): it would never meet that
+/// one otherwise, and evaluation does.
+struct RequestWords {
+    words: Tokens,
+    seed: u64,
+    /// The probability for every word.
+    unknown: Arc<[f64]>,
+}
+
+impl RequestWords {
+    /// `count` words, of which `training` are the training texts.
+    fn unknown(count: usize, training: &[Vec<u32>], a: f64) -> Arc<[f64]> {
+        let mut occurrences = vec![0usize; count];
+        training.iter().flatten().for_each(|&word| occurrences[word as usize] += 1);
+        occurrences.iter().map(|&n| a / (n as f64 + a).max(f64::MIN_POSITIVE)).collect()
+    }
+}
+
+impl Inputs for RequestWords {
+    type Batch = TokenBatch;
+
+    fn length(&self, index: usize) -> usize {
+        self.words.length(index)
+    }
+
+    fn batch(&self, indices: &[usize], device: &Device) -> TokenBatch {
+        self.words.batch(indices, device)
+    }
+
+    fn training_batch(&self, indices: &[usize], epoch: usize, device: &Device) -> TokenBatch {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut changed = |&index: &usize| {
+            rng.set_stream((epoch as u64) << 32 | index as u64);
+            let mut sequence = self.words.sequence(index).clone();
+            for word in &mut sequence.tokens {
+                if rng.random_bool(self.unknown[*word as usize]) {
+                    *word = UNKNOWN;
+                }
+            }
+            sequence
+        };
+        let changed: Vec<Encoded> = indices.iter().map(&mut changed).collect();
+        self.words.join(&changed.iter().collect::<Vec<_>>(), device)
     }
 }
 
@@ -196,11 +269,11 @@ impl Meter for TagMeter {
     }
 }
 
-/// A bidirectional LSTM on words.
-pub(super) fn bi_lstm(
+/// The requests, and what a model has to tell apart.
+fn read(
     config: &Config,
     locations: &Locations,
-) -> Result<SupervisedTask<Tagging<BiLstmTagger>>, TaskError> {
+) -> Result<(&'static str, IntentData, Classes), TaskError> {
     let (name, data) = match config.task.name {
         TaskName::Snips => ("snips", IntentData::snips(locations)?),
         TaskName::Atis => ("atis", IntentData::atis(locations)?),
@@ -208,26 +281,73 @@ pub(super) fn bi_lstm(
     };
     let data = data.without_long(config.task.intents.max_words);
     let classes = Classes { intents: data.known_intents, slots: data.known_tags };
-    let source = |requests: &[Utterance]| -> Arc<dyn Source<_>> {
-        let words = requests.iter().map(|request| data.word_numbers(request));
-        let tokens = Tokens::single(words, PAD);
-        Arc::new(RequestSource { tokens, requests: requests.to_vec() })
+    Ok((name, data, classes))
+}
+
+/// The task, with inputs of requests as `inputs` makes them for a part.
+fn task<N: Tagger, S: Inputs<Batch = N::Input> + 'static>(
+    (name, data, classes): (&'static str, IntentData, Classes),
+    mut inputs: impl FnMut(&IntentData, &[Utterance]) -> Result<(S, Report), TaskError>,
+    build: Box<Build<N>>,
+) -> Result<SupervisedTask<Tagging<N>>, TaskError> {
+    let mut report = data.report.clone();
+    let mut source = |requests: &[Utterance]| -> Result<Arc<dyn Source<_>>, TaskError> {
+        let (inputs, found) = inputs(&data, requests)?;
+        report.merge(found);
+        Ok(Arc::new(RequestSource { inputs, requests: requests.to_vec() }))
     };
-    let mut evaluation = vec![("valid", source(&data.valid))];
+    let train = source(&data.train)?;
+    let mut evaluation = vec![("valid", source(&data.valid)?)];
     if !data.test.is_empty() {
-        evaluation.push(("test", source(&data.test)));
+        evaluation.push(("test", source(&data.test)?));
     }
-    let (model, words) = (config.model.bi_lstm_tagger.clone(), data.vocabulary.len());
-    Ok(SupervisedTask {
-        name,
-        objective: Tagging::new(data.tags.clone().into(), classes),
-        build: Box::new(move |device| {
-            Ok(model.init(words, classes.slots, classes.intents, device))
-        }),
-        train: source(&data.train),
-        evaluation,
-        report: data.report.clone(),
-    })
+    let objective = Tagging::new(data.tags.into(), classes);
+    Ok(SupervisedTask { name, objective, build, train, evaluation, report })
+}
+
+/// A bidirectional LSTM on words.
+pub(super) fn bi_lstm(
+    config: &Config,
+    locations: &Locations,
+) -> Result<SupervisedTask<Tagging<BiLstmTagger>>, TaskError> {
+    let data = read(config, locations)?;
+    let (model, words, classes) =
+        (config.model.bi_lstm_tagger.clone(), data.1.vocabulary.len(), data.2);
+    let numbers = |data: &IntentData, requests: &[Utterance]| -> Vec<Vec<u32>> {
+        requests.iter().map(|request| data.word_numbers(request)).collect()
+    };
+    let training = numbers(&data.1, &data.1.train);
+    let unknown = RequestWords::unknown(words, &training, config.task.intents.word_dropout);
+    let inputs = |data: &IntentData, requests: &[Utterance]| {
+        let words = Tokens::single(numbers(data, requests), PAD);
+        let (seed, unknown) = (config.train.seed, unknown.clone());
+        Ok((RequestWords { words, seed, unknown }, Report::default()))
+    };
+    let build =
+        move |device: &Device| Ok(model.init(words, classes.slots, classes.intents, device));
+    task(data, inputs, Box::new(build))
+}
+
+/// A pretrained BERT on sub-words, which labels the first one of each word (Devlin et al. 2018,
+/// arXiv 1810.04805, section 5.3).
+pub(super) fn bert(
+    config: &Config,
+    locations: &Locations,
+) -> Result<SupervisedTask<Tagging<BertTagger>>, TaskError> {
+    let data = read(config, locations)?;
+    let classes = data.2;
+    let Pretrained { folder, tokenizer } =
+        Pretrained::open(config, locations, config.task.intents.max_tokens, MAX_TOKENS)?;
+    let inputs = |_: &IntentData, requests: &[Utterance]| {
+        let texts: Vec<&[String]> = requests.iter().map(|r| r.words.as_slice()).collect();
+        let (encoded, found) = tokenizer.encode_words(&texts)?;
+        let (sequences, places) = encoded.into_iter().map(|e| (e.encoded, e.places)).unzip();
+        Ok((Words { tokens: Tokens::new(sequences, tokenizer.pad_id()), places }, found))
+    };
+    let build = move |device: &Device| {
+        Ok(BertTagger::from_published(&folder, classes.slots, classes.intents, device)?)
+    };
+    task(data, inputs, Box::new(build))
 }
 
 #[cfg(test)]
@@ -274,6 +394,37 @@ mod tests {
     }
 
     #[test]
+    fn training_takes_rare_words_for_unknown_ones_now_and_then() {
+        let device = Device::default();
+        let requests = vec![vec![2, 2, 2, 2, 3], vec![2, 2, 2, 3, 4]];
+        let unknown = RequestWords::unknown(5, &requests, 0.5);
+        assert_eq!(unknown[2..], [0.5 / 7.5, 0.5 / 2.5, 0.5 / 1.5]);
+        let inputs = RequestWords { words: Tokens::single(requests, PAD), seed: 7, unknown };
+        let words = |batch: TokenBatch| batch.tokens.into_data().iter::<i64>().collect::<Vec<_>>();
+        let original = words(inputs.batch(&[0, 1], &device));
+        let epochs = 2000;
+        let mut dropped = vec![0; 5];
+        for epoch in 0..epochs {
+            let found = words(inputs.training_batch(&[0, 1], epoch, &device));
+            assert_eq!(found, words(inputs.training_batch(&[0, 1], epoch, &device)));
+            for (&found, &word) in found.iter().zip(&original) {
+                assert!(found == word || found == i64::from(UNKNOWN));
+                dropped[word as usize] += usize::from(found != word);
+            }
+        }
+        for (word, count, probability) in [(2, 7, 0.5 / 7.5), (3, 2, 0.2), (4, 1, 1.0 / 3.0)] {
+            let expected = f64::from(epochs as u32 * count) * probability;
+            let deviation = (expected * (1.0 - probability)).sqrt();
+            assert!(
+                (dropped[word] as f64 - expected).abs() < 5.0 * deviation,
+                "{word} {dropped:?}"
+            );
+        }
+        let never = RequestWords { unknown: RequestWords::unknown(5, &[], 0.0), ..inputs };
+        assert_eq!(words(never.training_batch(&[0, 1], 1, &device)), original);
+    }
+
+    #[test]
     fn places_without_a_word_have_no_slot() {
         let device = Device::default();
         let request = |words: &[u32], tags: &[u32]| Utterance {
@@ -282,8 +433,8 @@ mod tests {
             intent: 1,
         };
         let requests = vec![request(&[5, 6, 7], &[0, 1, 2]), request(&[8], &[1])];
-        let tokens = Tokens::single([vec![5, 6, 7], vec![8]], PAD);
-        let batch = RequestSource { tokens, requests }.batch(&[0, 1], &device).unwrap();
+        let inputs = Tokens::single([vec![5, 6, 7], vec![8]], PAD);
+        let batch = RequestSource { inputs, requests }.batch(&[0, 1], &device).unwrap();
         let slots: Vec<i64> = batch.slots.into_data().iter::<i64>().collect();
         assert_eq!(slots, [0, 1, 2, 1, IGNORED, IGNORED]);
         let words: Vec<i64> = batch.input.tokens.into_data().iter::<i64>().collect();

@@ -20,7 +20,7 @@ mod tokens;
 mod translation;
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -243,8 +243,9 @@ pub enum TaskError {
     Checkpoint(#[from] CheckpointError),
     /// Its checkpoint could not be found.
     #[error(
-        "no pretrained folder `{name}`; looked in:\n  {}\nput a folder with config.json, \
-         model.safetensors and tokenizer.json there, or name its parent in AUSN_PRETRAINED_DIR",
+        "no pretrained model `{name}`; looked in:\n  {}\nput it there (for BERT a folder with \
+         config.json, model.safetensors and tokenizer.json, for images a file of weights), or name \
+         the folder that holds it in AUSN_PRETRAINED_DIR",
         looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n  ")
     )]
     PretrainedNotFound {
@@ -317,9 +318,10 @@ pub fn with_task<V: TaskVisitor>(
             visitor.visit(glue::classification(config, locations)?)
         }
         TaskName::Stsb => visitor.visit(glue::similarity(config, locations)?),
-        TaskName::Snips | TaskName::Atis | TaskName::Requests => {
-            visitor.visit(intents::bi_lstm(config, locations)?)
-        }
+        TaskName::Snips | TaskName::Atis | TaskName::Requests => match config.model.arch {
+            Arch::Bert => visitor.visit(intents::bert(config, locations)?),
+            _ => visitor.visit(intents::bi_lstm(config, locations)?),
+        },
         TaskName::Multi30k | TaskName::Scan => visitor.visit(translation::task(config, locations)?),
     })
 }
@@ -330,6 +332,7 @@ fn with_images<V: TaskVisitor>(
     locations: &Locations,
     visitor: V,
 ) -> Result<V::Output, TaskError> {
+    let model = &config.model;
     /// A task with the model that `$settings` makes for channels and classes.
     macro_rules! visit {
         ($settings:expr) => {{
@@ -340,12 +343,30 @@ fn with_images<V: TaskVisitor>(
             visitor.visit(images::task(config, locations, build)?)
         }};
     }
-    let model = &config.model;
-    Ok(match model.arch {
-        Arch::Vgg => visit!(model.vgg),
-        Arch::MobilenetV2 => visit!(model.mobilenet_v2),
-        Arch::ImagenetResnet => visit!(model.imagenet_resnet),
-        Arch::Vit => visit!(model.vit),
+    /// The same for a model whose weights may be published.
+    macro_rules! visit_published {
+        ($settings:expr, $file:expr) => {{
+            let (settings, head) = ($settings.clone(), model.head);
+            let file = pretrained::find($file, Path::is_file, locations)?;
+            let build = move |channels, classes, device: &Device| match channels {
+                3 => Ok(settings.from_published(&file, classes, head, device)?),
+                _ => Err(TaskError::Config {
+                    key: "model.pretrained",
+                    message: format!(
+                        "is for images of 3 channels; those of this data set have {channels}"
+                    ),
+                }),
+            };
+            visitor.visit(images::task(config, locations, build)?)
+        }};
+    }
+    Ok(match (model.arch, &model.pretrained) {
+        (Arch::Vgg, _) => visit!(model.vgg),
+        (Arch::MobilenetV2, Some(file)) => visit_published!(model.mobilenet_v2, file),
+        (Arch::MobilenetV2, None) => visit!(model.mobilenet_v2),
+        (Arch::ImagenetResnet, Some(file)) => visit_published!(model.imagenet_resnet, file),
+        (Arch::ImagenetResnet, None) => visit!(model.imagenet_resnet),
+        (Arch::Vit, _) => visit!(model.vit),
         _ => visit!(model.resnet),
     })
 }

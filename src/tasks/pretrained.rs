@@ -24,7 +24,7 @@ impl Pretrained {
         key: &'static str,
     ) -> Result<Self, TaskError> {
         let name = config.model.pretrained.as_deref().expect("checked when it was read");
-        let folder = find(name, locations)?;
+        let folder = find(name, Path::is_dir, locations)?;
         let model = BertConfig::from_published(&folder)?;
         let longest = model.max_position_embeddings;
         if max_length > longest {
@@ -45,17 +45,21 @@ impl Pretrained {
     }
 }
 
-/// The folder itself; or one of that name under `AUSN_PRETRAINED_DIR`, in the data folder, or in
-/// a folder `pretrained` beside it.
-fn find(name: &Path, locations: &Locations) -> Result<PathBuf, TaskError> {
+/// What is wanted at the path itself; or of that name under `AUSN_PRETRAINED_DIR`, in the data
+/// folder, or in a folder `pretrained` beside it.
+pub(super) fn find(
+    name: &Path,
+    wanted: fn(&Path) -> bool,
+    locations: &Locations,
+) -> Result<PathBuf, TaskError> {
     let mut looked = vec![name.to_path_buf()];
     looked.extend(std::env::var_os("AUSN_PRETRAINED_DIR").map(|dir| Path::new(&dir).join(name)));
     if let Some(data) = &locations.data_dir {
         looked.push(data.join("pretrained").join(name));
         looked.push(data.join("..").join("pretrained").join(name));
     }
-    match looked.iter().find(|folder| folder.is_dir()) {
-        Some(folder) => Ok(folder.clone()),
+    match looked.iter().find(|path| wanted(path)) {
+        Some(path) => Ok(path.clone()),
         None => Err(TaskError::PretrainedNotFound { name: name.display().to_string(), looked }),
     }
 }

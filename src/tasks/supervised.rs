@@ -19,7 +19,7 @@ use crate::data::report::Report;
 use crate::nn::{FoldBatchNorm, FoldError};
 
 type Examples<O> = Arc<dyn Source<<O as Objective>::Batch>>;
-type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
+pub(super) type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
 type Outcome<O> = <<O as Objective>::Meter as Meter>::Outcome;
 
 /// A task: data of one kind, a model for it, and an objective.

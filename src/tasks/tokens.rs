@@ -6,7 +6,22 @@ use super::regression::RegressionBatch;
 use super::{ClassificationBatch, Source};
 use crate::data::DataError;
 use crate::data::tokenizer::Encoded;
-use crate::models::bert::TokenBatch;
+use crate::models::bert::{TokenBatch, WordBatch};
+
+/// Model inputs that are made a batch at a time.
+pub(super) trait Inputs: Send + Sync {
+    type Batch: Send + 'static;
+
+    /// How long an input is: those of one batch should be alike.
+    fn length(&self, index: usize) -> usize;
+
+    fn batch(&self, indices: &[usize], device: &Device) -> Self::Batch;
+
+    /// The same for training in an epoch, which may see inputs changed at random.
+    fn training_batch(&self, indices: &[usize], _epoch: usize, device: &Device) -> Self::Batch {
+        self.batch(indices, device)
+    }
+}
 
 /// Token sequences, padded to the longest of a batch.
 pub(super) struct Tokens {
@@ -33,24 +48,59 @@ impl Tokens {
         self.sequences.len()
     }
 
-    /// Tokens of a sequence.
-    pub(super) fn length(&self, index: usize) -> usize {
-        self.sequences[index].tokens.len()
+    pub(super) fn sequence(&self, index: usize) -> &Encoded {
+        &self.sequences[index]
     }
 
-    pub(super) fn batch(&self, indices: &[usize], device: &Device) -> TokenBatch {
-        let chosen = || indices.iter().map(|&i| &self.sequences[i]);
-        let length = chosen().map(|s| s.tokens.len()).max().unwrap_or(0);
+    /// A batch of some sequences.
+    pub(super) fn join(&self, sequences: &[&Encoded], device: &Device) -> TokenBatch {
+        let length = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
         let numbers = |of: fn(&Encoded) -> &Vec<u32>, fill: u32| {
-            padded(chosen().map(|s| of(s).as_slice()), length, fill.into(), device)
+            padded(sequences.iter().map(|s| of(s).as_slice()), length, fill.into(), device)
         };
         let ended: Vec<bool> =
-            chosen().flat_map(|s| (0..length).map(|t| t >= s.tokens.len())).collect();
-        let shape = [indices.len(), length];
+            sequences.iter().flat_map(|s| (0..length).map(|t| t >= s.tokens.len())).collect();
+        let shape = [sequences.len(), length];
         TokenBatch {
             tokens: numbers(|s| &s.tokens, self.pad),
             padding: Tensor::<2, Bool>::from_data(TensorData::new(ended, shape), device),
             types: self.pairs.then(|| numbers(|s| &s.types, 0)),
+        }
+    }
+}
+
+impl Inputs for Tokens {
+    type Batch = TokenBatch;
+
+    fn length(&self, index: usize) -> usize {
+        self.sequences[index].tokens.len()
+    }
+
+    fn batch(&self, indices: &[usize], device: &Device) -> TokenBatch {
+        let chosen: Vec<&Encoded> = indices.iter().map(|&i| self.sequence(i)).collect();
+        self.join(&chosen, device)
+    }
+}
+
+/// Sentences cut into sub-words, with the place of each word's first one.
+pub(super) struct Words {
+    pub(super) tokens: Tokens,
+    pub(super) places: Vec<Vec<u32>>,
+}
+
+impl Inputs for Words {
+    type Batch = WordBatch;
+
+    fn length(&self, index: usize) -> usize {
+        self.tokens.length(index)
+    }
+
+    fn batch(&self, indices: &[usize], device: &Device) -> WordBatch {
+        let chosen = || indices.iter().map(|&i| self.places[i].as_slice());
+        let words = chosen().map(<[u32]>::len).max().unwrap_or(0);
+        WordBatch {
+            tokens: self.tokens.batch(indices, device),
+            words: padded(chosen(), words, 0, device),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::tokens::{Tokens, padded};
+use super::tokens::{Inputs, Tokens, padded};
 use super::{Meter, MetricInfo, Objective, Source, SupervisedTask, TaskError, Unit};
 use crate::config::{Config, TaskName};
 use crate::data::DataError;

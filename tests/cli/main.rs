@@ -14,6 +14,6 @@ mod devices;
 mod information;
 #[cfg(unix)]
 mod interruption;
-mod sst2;
+mod pretrained;
 mod tasks;
 mod training;

@@ -1,4 +1,5 @@
-//! Training on SST-2 from a pretrained folder: a tiny one, made here, and 40 sentences.
+//! Training from pretrained models: a tiny BERT made here, on 40 sentences of SST-2 and on requests of
+//! SNIPS, and a tiny ResNet-18 under torchvision's names on a folder of images.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -256,7 +257,7 @@ fn a_weights_file_that_does_not_fit_is_refused_with_the_tensor() {
 fn a_pretrained_folder_that_is_missing_or_of_another_kind_is_refused() {
     let workspace = workspace();
     train(&workspace, &["model.pretrained=absent"]).code(1).says([
-        "no pretrained folder `absent`",
+        "no pretrained model `absent`",
         "data/pretrained/absent",
         "AUSN_PRETRAINED_DIR",
     ]);
@@ -347,4 +348,112 @@ fn settings_that_the_data_cannot_meet_are_refused() {
         train(&workspace, &[set]).code(2).says([expected]);
         assert!(!workspace.path("run").exists(), "{set}: something was left behind");
     }
+}
+
+/// Requests for a film or a plot, with the noun as their slot.
+fn requests(workspace: &Workspace, part: &str, count: usize) {
+    let (mut words, mut tags, mut intents) = (String::new(), String::new(), String::new());
+    for i in 0..count {
+        let (noun, intent) = [("films", "watch"), ("plot", "read")][i % 2];
+        words.push_str(&format!("{}a good {noun}\n", "the bad ".repeat(i % 3)));
+        tags.push_str(&format!("{}O O B-{intent}\n", "O O ".repeat(i % 3)));
+        intents.push_str(&format!("{intent}\n"));
+    }
+    workspace.write(&format!("data/snips/{part}/seq.in"), words);
+    workspace.write(&format!("data/snips/{part}/seq.out"), tags);
+    workspace.write(&format!("data/snips/{part}/label"), intents);
+}
+
+#[test]
+fn a_pretrained_model_learns_intents_and_slots() {
+    let workspace = workspace();
+    for (part, count) in [("train", 48), ("valid", 12), ("test", 12)] {
+        requests(&workspace, part, count);
+    }
+    let optimizer = "train.optimizer={ name = 'adamw', learning-rate = 1e-2 }";
+    let tokens = "task.intents.max-tokens=16";
+    train(&workspace, &["task.name=snips", tokens, "train.epochs=60", optimizer]).success();
+    let summary = workspace.json("run/summary.json");
+    let quantized = &summary["splits"]["quantized"];
+    assert_eq!((&quantized[1]["split"], &quantized[1]["examples"]), (&"test".into(), &12.into()));
+    // The noun tells slot and intent; sub-words of `films` do not move the slots behind it.
+    assert!(summary["metric"]["quantized"].as_f64().unwrap() > 0.9, "{summary}");
+    let evaluate = ["evaluate", "run", "--json", "--data-dir", "data"];
+    let found = workspace.ausn(evaluate).success().json();
+    assert_eq!(found[0]["splits"][0]["value"], summary["metric"]["quantized"]);
+
+    let sets = ["task.name=snips", "task.intents.max-tokens=17"];
+    std::fs::remove_dir_all(workspace.path("run")).unwrap();
+    train(&workspace, &sets)
+        .code(2)
+        .says(["task.intents.max-tokens", "is 17; the model has 16 positions"]);
+}
+
+const IMAGES: &str = r#"[task]
+name = "image-folder"
+
+[task.images]
+folder = "images"
+side = 32
+normalization = "imagenet"
+
+[model]
+arch = "imagenet-resnet"
+pretrained = "resnet18.safetensors"
+
+[model.imagenet-resnet]
+depth = 18
+width = 4
+
+[quant]
+weight = { coding = "ausn", bits = 16 }
+
+[train]
+epochs = 0
+"#;
+
+/// The tensors of torchvision's ResNet-18, a sixteenth as wide.
+fn narrow_resnet_18() -> Tensors {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/published/torchvision.json");
+    let fixture: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let shapes = fixture["models"]["resnet18"]["tensors"].as_object().unwrap();
+    let narrow = |size: &Value| match size.as_u64().unwrap() as usize {
+        1000 => 1000,
+        wide @ 64.. => wide / 16,
+        small => small,
+    };
+    let tensor = |(name, shape): (&String, &Value)| {
+        let shape: Vec<usize> = shape.as_array().unwrap().iter().map(narrow).collect();
+        let values = (0..shape.iter().product()).map(|i| 0.5 + (i as f32 * 0.3).sin() * 0.1);
+        (name.clone(), (shape.clone(), values.collect()))
+    };
+    shapes.iter().map(tensor).collect()
+}
+
+#[test]
+fn published_weights_for_images_are_loaded_from_a_file() {
+    let workspace = Workspace::new();
+    let mut picture = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(40, 36, image::Rgb([200, 30, 90]))
+        .write_to(&mut picture, image::ImageFormat::Png)
+        .unwrap();
+    for file in ["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png"] {
+        workspace.write(&format!("images/{file}"), picture.get_ref());
+    }
+    let missing = workspace.train(IMAGES, "run", &[]);
+    missing.code(1).says(["no pretrained model `resnet18.safetensors`", "AUSN_PRETRAINED_DIR"]);
+
+    workspace.write("resnet18.safetensors", safetensors(&narrow_resnet_18()));
+    workspace.train(IMAGES, "run", &[]).success();
+    let found = workspace.tensors("run/model.safetensors");
+    let (_, stem) = &narrow_resnet_18()["conv1.weight"];
+    for (here, there) in found["stem.layer.weight"].iter().zip(stem) {
+        assert!((here - there).abs() < 1e-3, "{there} became {here}");
+    }
+    assert_eq!(found["classifier.layer.bias"].len(), 2, "a fresh head for two classes");
+    // The file's own head has its classes, not those of the folder.
+    workspace
+        .train(IMAGES, "published", &["model.head=published"])
+        .code(1)
+        .says(["resnet18.safetensors", "classifier"]);
 }
