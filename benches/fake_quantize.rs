@@ -23,7 +23,7 @@ const COLUMNS: usize = 1 << 12;
 
 fn operation(granularity: Granularity) -> FakeQuantize {
     let format = AusnFormat::new(2, 1, true, Underflow::Gradual).expect("E2 S1 exists");
-    FakeQuantize { format, granularity, estimator: Estimator::Clipped }
+    FakeQuantize::new(format, granularity, Estimator::Clipped)
 }
 
 /// A matrix of `elements` normal numbers, 2^12 of them a row.

@@ -19,7 +19,10 @@ fn the_configuration_in_the_readme_is_valid_and_its_patterns_match() {
     let plan = config.quant.plan(&sites(&model)).unwrap();
     let bits = |layer: &str, tensor: &str| {
         let is = |s: &ausn::quant::Site| s.layer == layer && s.tensor == tensor;
-        plan.entries.iter().find(|entry| is(&entry.site)).map(|entry| entry.spec.coding.bits)
+        plan.entries
+            .iter()
+            .find(|entry| is(&entry.site))
+            .map(|entry| entry.spec.coding.bits(true).unwrap())
     };
     assert_eq!(bits("stages.0.1.conv1", "weight"), Some(4));
     assert_eq!(bits("classifier", "weight"), Some(8));

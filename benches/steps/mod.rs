@@ -113,7 +113,7 @@ fn fake_quantize_16m(variant: Variant, device: &Device) -> Step {
     const COUNT: usize = 1 << 24;
     let format = AusnFormat::new(2, 1, true, Underflow::Gradual).expect("E2 S1 exists");
     let (granularity, estimator) = (Granularity::Tensor, Estimator::Clipped);
-    let operation = FakeQuantize { format, granularity, estimator };
+    let operation = FakeQuantize::new(format, granularity, estimator);
     let x = Tensor::<1>::random([COUNT], Distribution::Normal(0.0, 1.0), device);
     let scale = Tensor::<1>::ones([1], device);
     let device = device.clone();
@@ -169,7 +169,7 @@ fn training_step<M: Module + 'static>(
 /// W4A8, one range for each tensor, calibrated on the batch.
 fn quantized<M: Module>(network: M, loss: &impl Fn(&M) -> Tensor<1>) -> M {
     let spec = |bits, e, s| QuantSpec {
-        coding: CodingSpec { bits, split: Some((e, s)), underflow: Underflow::Gradual },
+        coding: CodingSpec::Ausn { bits, split: Some((e, s)), underflow: Underflow::Gradual },
         range: RangeRule::Max,
         ..QuantSpec::ausn(bits)
     };

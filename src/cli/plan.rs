@@ -10,7 +10,10 @@ use serde::Serialize;
 use super::device::DeviceArgs;
 use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
-use crate::quant::{GranularitySpec, PlanEntry, RangeRule, Site, SiteKind, sites};
+use crate::quant::{
+    CodingSpec, GranularitySpec, LearnedRange, PlanEntry, RangeRule, ScaleKind, Site, SiteKind,
+    sites,
+};
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{TrainError, initial_network};
 
@@ -38,6 +41,8 @@ struct Row {
     underflow: Option<String>,
     granularity: Option<String>,
     range: Option<String>,
+    scale: Option<&'static str>,
+    learn_range: Option<&'static str>,
 }
 
 struct Plan<'a> {
@@ -77,17 +82,25 @@ fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
         SiteKind::Activation { non_negative } => (None, *non_negative),
     };
     let spec = entry.map(|entry| entry.spec);
-    let split = spec.and_then(|spec| spec.coding.split);
+    let coding = spec.map(|spec| spec.coding);
+    let format = match coding {
+        // E and S are chosen from data.
+        None | Some(CodingSpec::Ausn { split: None, .. }) => None,
+        Some(coding) => coding.candidates(!non_negative).ok().map(|formats| formats[0]),
+    };
+    let split = format.and_then(|format| format.split());
     Row {
         layer: site.layer.clone(),
         tensor: site.tensor.clone(),
         shape,
-        coding: if spec.is_some() { "ausn" } else { "float" },
-        // A given split loses the sign bit where there is nothing to sign.
-        bits: spec.map(|s| s.coding.bits - u32::from(non_negative && s.coding.split.is_some())),
+        coding: coding.map_or("float", |coding| coding.family().name()),
+        bits: coding.and_then(|coding| coding.bits(!non_negative).ok()),
         exponent_bits: split.map(|(e, _)| e),
         superposition_bits: split.map(|(_, s)| s),
-        underflow: spec.map(|spec| spec.coding.underflow.to_string()),
+        underflow: match coding {
+            Some(CodingSpec::Ausn { underflow, .. }) => Some(underflow.to_string()),
+            _ => None,
+        },
         granularity: spec.map(|spec| match (spec.granularity, &site.kind) {
             (GranularitySpec::PerChannel, SiteKind::Weight { .. }) => "channel".into(),
             (GranularitySpec::PerGroup(size), SiteKind::Weight { .. }) => {
@@ -101,6 +114,16 @@ fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
             RangeRule::Percentile(p) => format!("percentile {p}"),
             RangeRule::EmaMax(decay) => format!("ema-max {decay}"),
             RangeRule::Fixed(r) => format!("fixed {r}"),
+            RangeRule::Binade => "binade of the maximum".into(),
+        }),
+        scale: spec.map(|spec| match spec.scale {
+            ScaleKind::PowerOfTwo => "power-of-two",
+            ScaleKind::Free => "free",
+        }),
+        learn_range: spec.and_then(|spec| spec.learned).map(|learned| match learned {
+            LearnedRange::Lsq => "lsq",
+            LearnedRange::Tqt { .. } => "tqt",
+            LearnedRange::Pact => "pact",
         }),
     }
 }
@@ -110,12 +133,27 @@ fn table(rows: &[Row]) -> String {
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["layer", "tensor", "shape", "coding", "bits", "E", "S", "scale per", "range"]);
+        .set_header([
+            "layer",
+            "tensor",
+            "shape",
+            "coding",
+            "bits",
+            "E",
+            "S",
+            "scale per",
+            "range",
+            "scale",
+        ]);
     for row in rows {
-        let number = |n: Option<u32>| match (row.bits, n) {
-            (None, _) => String::new(),
+        let number = |n: Option<u32>| match (row.coding, n) {
             (_, Some(n)) => n.to_string(),
-            (_, None) => "*".into(),
+            ("ausn", None) => "*".into(),
+            (_, None) => String::new(),
+        };
+        let scale = match (row.scale, row.learn_range) {
+            (Some(scale), Some(rule)) => format!("{scale}, {rule}"),
+            (scale, _) => scale.unwrap_or_default().to_string(),
         };
         let shape = row.shape.as_deref().unwrap_or_default();
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
@@ -129,6 +167,7 @@ fn table(rows: &[Row]) -> String {
             number(row.superposition_bits),
             row.granularity.clone().unwrap_or_default(),
             row.range.clone().unwrap_or_default(),
+            scale,
         ]);
     }
     let quantized = rows.iter().filter(|row| row.bits.is_some()).count();

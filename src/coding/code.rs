@@ -1,7 +1,7 @@
 use super::{AusnFormat, CodingError, QuantizationError, Quantizer, Underflow};
 
 /// `2^exponent` for an exponent of the normal `f32` numbers.
-pub(super) fn power_of_two(exponent: i32) -> f32 {
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
     debug_assert!((f32::MIN_EXP - 1..f32::MAX_EXP).contains(&exponent));
     f32::from_bits(exponent_bits(exponent))
 }
@@ -184,7 +184,7 @@ impl Ausn {
 
     /// What quantizing `values` loses, summed in `f64`. A NaN among them makes the sums NaN.
     pub fn error(&self, values: &[f32]) -> QuantizationError {
-        QuantizationError::measure(&self.quantizer(), values)
+        QuantizationError::measure(self.quantizer(), 1.0, values)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::AusnFormat;
+use super::{AusnFormat, Family, Reserved};
 
 /// What can be wrong with a format, a number, a code word or a packed buffer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,63 @@ pub enum CodingError {
     ZeroCodeWithoutExponent {
         /// The superposition bits of the refused format.
         superposition_bits: u32,
+    },
+
+    /// A family with an unknown name.
+    #[error("unknown coding \"{given}\": expected one of {known}")]
+    UnknownFamily {
+        /// The name as given.
+        given: String,
+        /// The names that there are.
+        known: String,
+    },
+
+    /// A width that a family does not have.
+    #[error("{family} has {} to {} bits, not {given}", .family.bits().start(), .family.bits().end())]
+    Bits {
+        /// The family.
+        family: Family,
+        /// The refused bits.
+        given: u32,
+    },
+
+    /// A family of which no element is named by the family alone.
+    #[error(
+        "{family} is none of the OCP Microscaling formats: mxfp4, mxfp6-e2m3, mxfp6-e3m2, mxfp8-e4m3, mxfp8-e5m2"
+    )]
+    NotMicroscaling {
+        /// The family.
+        family: Family,
+    },
+
+    /// A float whose codes are all subnormal or reserved.
+    #[error(
+        "a float of {exponent_bits} exponent and {mantissa_bits} mantissa bits with reserved codes `{reserved}` \
+         has no normal number: use more exponent bits"
+    )]
+    NoNormalNumber {
+        /// The refused exponent bits.
+        exponent_bits: u32,
+        /// The mantissa bits.
+        mantissa_bits: u32,
+        /// The reserved codes.
+        reserved: Reserved,
+    },
+
+    /// A format in a file without a key that its family needs.
+    #[error("`{key}` is missing in a format of the coding {family}")]
+    MissingKey {
+        /// The family.
+        family: Family,
+        /// The key.
+        key: &'static str,
+    },
+
+    /// A format in a file with a key that its family does not have.
+    #[error("a format has a key that does not belong to {family}")]
+    SurplusKey {
+        /// The family.
+        family: Family,
     },
 
     /// An underflow rule with an unknown name.

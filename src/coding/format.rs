@@ -184,24 +184,7 @@ impl AusnFormat {
     /// clamped to [`range_exponents`](Self::range_exponents). It is 0 for 0, and the highest range exponent for
     /// an infinity or NaN. The sign of `max_abs` does not count.
     pub fn range_for_max(&self, max_abs: f64) -> i32 {
-        const FRACTION_BITS: u32 = f64::MANTISSA_DIGITS - 1;
-        const BIAS: i32 = f64::MAX_EXP - 1;
-
-        let max_abs = max_abs.abs();
-        let allowed = self.range_exponents();
-        if max_abs == 0.0 {
-            return 0;
-        }
-        if !max_abs.is_finite() {
-            return *allowed.end();
-        }
-        // Below the normal f64 numbers the exponent is too high, but still far under the clamp.
-        let bits = max_abs.to_bits();
-        let exponent = (bits >> FRACTION_BITS) as i32 - BIAS;
-        let fraction = bits & ((1 << FRACTION_BITS) - 1);
-        let significand = f64::from_bits(fraction | 1.0_f64.to_bits());
-        let clips = significand > self.max_at_range_zero();
-        (exponent + i32::from(clips)).clamp(*allowed.start(), *allowed.end())
+        smallest_exponent(self.max_at_range_zero(), max_abs, self.range_exponents())
     }
 
     /// The maximum `M` for `r = 0`, a number in `[1, 2)`.
@@ -227,6 +210,34 @@ impl AusnFormat {
     pub fn unit(self) -> Ausn {
         self.with_range(0).expect("0 is a legal range exponent of every format")
     }
+}
+
+/// The smallest `r` with `max * 2^r >= max_abs`, for a maximum in `[1, 2)`, clamped to `allowed`.
+///
+/// It is 0 for 0, and the highest allowed one for an infinity or NaN. The sign of `max_abs` does not count.
+pub(super) fn smallest_exponent(max: f64, max_abs: f64, allowed: RangeInclusive<i32>) -> i32 {
+    let max_abs = max_abs.abs();
+    if max_abs == 0.0 {
+        return 0;
+    }
+    if !max_abs.is_finite() {
+        return *allowed.end();
+    }
+    let (exponent, significand) = binade(max_abs);
+    let clips = significand > max;
+    (exponent + i32::from(clips)).clamp(*allowed.start(), *allowed.end())
+}
+
+/// `floor(log2 x)` and what remains of a positive finite `x`, a number in `[1, 2)`.
+///
+/// Below the normal `f64` numbers the exponent is too high, but still far under that of any `f32`.
+pub(crate) fn binade(x: f64) -> (i32, f64) {
+    const FRACTION_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+    const BIAS: i32 = f64::MAX_EXP - 1;
+    let bits = x.to_bits();
+    let exponent = (bits >> FRACTION_BITS) as i32 - BIAS;
+    let fraction = bits & ((1 << FRACTION_BITS) - 1);
+    (exponent, f64::from_bits(fraction | 1.0_f64.to_bits()))
 }
 
 /// `ausn`, the bits, `u` if unsigned, `E` and `S`, and `zero-code` if it is: `ausn4u E3S1 zero-code`.

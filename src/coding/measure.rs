@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Quantizer;
+use super::Rounding;
 
 /// What quantizing some numbers loses, by the two metrics of the paper: clipping error and rounding error.
 ///
@@ -37,23 +37,25 @@ impl QuantizationError {
         }
     }
 
-    /// What `quantizer` loses on `values`.
+    /// What `rounder` loses on `values` at a scale: a value `x` becomes `scale * Q(x / scale)`.
     ///
     /// A search for a coding calls this many times, and one running sum waits for each addition. Eight sums side
     /// by side become vector instructions.
-    pub(super) fn measure(quantizer: &Quantizer, values: &[f32]) -> Self {
+    pub(super) fn measure(rounder: impl Rounding, scale: f32, values: &[f32]) -> Self {
         const LANES: usize = 8;
         let mut clipped = [0_u64; LANES];
         let mut clipping = [0.0_f64; LANES];
         let mut rounding = [0.0_f64; LANES];
         let mut energy = [0.0_f64; LANES];
+        let inverse = 1.0 / scale;
         let (chunks, rest) = values.as_chunks::<LANES>();
         for chunk in chunks {
             for lane in 0..LANES {
                 let x = f64::from(chunk[lane]);
-                let error = x - f64::from(quantizer.quantize(chunk[lane]));
+                let unit = chunk[lane] * inverse;
+                let error = x - f64::from(rounder.quantize(unit) * scale);
                 let squared = error * error;
-                let in_range = quantizer.in_range(chunk[lane]);
+                let in_range = rounder.in_range(unit);
                 clipped[lane] += u64::from(!in_range);
                 clipping[lane] += if in_range { 0.0 } else { squared };
                 rounding[lane] += if in_range { squared } else { 0.0 };
@@ -68,7 +70,8 @@ impl QuantizationError {
             energy: energy.iter().sum(),
         };
         for &x in rest {
-            sum.record(x, quantizer.quantize(x), quantizer.in_range(x));
+            let unit = x * inverse;
+            sum.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
         }
         sum
     }

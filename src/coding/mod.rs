@@ -44,6 +44,13 @@
 //! | 4 | 3 | gradual | FP8 E4M3 at `r = 8`, with 480 at the code that E4M3 gives to NaN (so that E4M3 ends at 448) |
 //! | 2 | 1 | zero-code | 0, 0.1875, 0.25, 0.375, 0.5, 0.75, 1, 1.5 at `r = 0` |
 //!
+//! # Other codings
+//!
+//! A [`Format`] is one of this family or of the families that it is compared with, under one interface: [`Family`]
+//! lists them. Symmetric uniform, power of two and the small floats are grids of AUSN (a float may lack some of
+//! the highest codes) and share its rounding; additive powers of two round by a table; affine codings have a zero
+//! point.
+//!
 //! # Example
 //!
 //! ```
@@ -63,16 +70,27 @@
 //! # Ok::<(), ausn::coding::CodingError>(())
 //! ```
 
+mod any;
+mod apot;
 mod code;
 mod error;
+mod family;
 mod format;
 mod measure;
 mod packing;
 mod quantizer;
+mod rounding;
+mod table;
 
+pub use any::Format;
+pub(crate) use code::power_of_two;
 pub use code::{Ausn, CodeWord};
 pub use error::CodingError;
+pub use family::{Family, Reserved};
+pub(crate) use format::binade;
 pub use format::{AusnFormat, Underflow};
 pub use measure::QuantizationError;
 pub use packing::{pack, unpack};
 pub use quantizer::Quantizer;
+pub use rounding::{AffineQuantizer, Rounder, Rounding};
+pub use table::{Table, TableQuantizer};

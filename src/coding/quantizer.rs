@@ -42,6 +42,11 @@ pub struct Quantizer {
 
 impl Quantizer {
     pub(super) fn new(coding: &Ausn) -> Self {
+        Self::up_to(coding, coding.format().codes() - 1)
+    }
+
+    /// The same for a coding whose codes above `top` stand for no number: magnitudes saturate at `top`'s.
+    pub(super) fn up_to(coding: &Ausn, top: u32) -> Self {
         let format = coding.format();
         let shift = f32::MANTISSA_DIGITS - 1 - format.superposition_bits();
         let base = exponent_bits(coding.min_exponent());
@@ -59,7 +64,7 @@ impl Quantizer {
             }
         };
         Self {
-            max: coding.max().to_bits(),
+            max: coding.level(top).to_bits(),
             base,
             floor,
             shift,

@@ -3,10 +3,10 @@
 use serde::Deserialize;
 
 use super::Problem;
-use crate::coding::{AusnFormat, Underflow};
+use crate::coding::{AusnFormat, Family, Format, Reserved, Underflow};
 use crate::quant::{
-    CodingSpec, Estimator, GranularitySpec, LayerRule, Plan, PlanError, QuantSpec, RangeRule, Site,
-    SiteRule,
+    CodingSpec, Estimator, GranularitySpec, LayerRule, LearnedRange, Plan, PlanError, QuantSpec,
+    RangeRule, ScaleKind, Site, SiteRule,
 };
 
 /// `[quant]`
@@ -40,6 +40,10 @@ struct RawTensor {
     exponent_bits: Option<u32>,
     superposition_bits: Option<u32>,
     underflow: Option<Underflow>,
+    mantissa_bits: Option<u32>,
+    reserved: Option<Reserved>,
+    scale: Option<ScaleKind>,
+    learn_range: Option<LearnName>,
     range: Option<RangeName>,
     percentile: Option<f64>,
     ema_decay: Option<f64>,
@@ -49,11 +53,39 @@ struct RawTensor {
     estimator: Option<Estimator>,
 }
 
+/// A family by its name, or no coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+enum CodingName {
+    Family(Family),
+    Float,
+}
+
+impl CodingName {
+    fn allowed() -> String {
+        Family::ALL.map(|family| format!("\"{family}\", ")).concat() + "\"float\""
+    }
+}
+
+impl TryFrom<String> for CodingName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match (name.as_str(), name.parse()) {
+            ("float", _) => Ok(Self::Float),
+            (_, Ok(family)) => Ok(Self::Family(family)),
+            _ => Err(format!("unknown coding \"{name}\", expected one of {}", Self::allowed())),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum CodingName {
-    Ausn,
-    Float,
+enum LearnName {
+    None,
+    Lsq,
+    Tqt,
+    Pact,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -132,18 +164,41 @@ impl QuantConfig {
 
 impl RawTensor {
     /// A layer's own keys, with those of `[quant]` for what it leaves out. Keys that only make
-    /// sense together are inherited together.
+    /// sense together are inherited together, and those of another coding are not.
     fn over(self, base: Self) -> Self {
-        let own_format = self.bits.or(self.exponent_bits).or(self.superposition_bits).is_some();
+        let coding = self.coding.or(base.coding);
+        let base = match coding {
+            _ if coding == base.coding => base,
+            Some(CodingName::Family(family)) if family.is_microscaling() => Self::default(),
+            _ => Self {
+                exponent_bits: None,
+                superposition_bits: None,
+                underflow: None,
+                mantissa_bits: None,
+                reserved: None,
+                bits: base.bits.filter(|_| coding != Some(CodingName::Family(Family::Minifloat))),
+                ..base
+            },
+        };
+        let own_format = self
+            .bits
+            .or(self.exponent_bits)
+            .or(self.superposition_bits)
+            .or(self.mantissa_bits)
+            .is_some();
         let format = if own_format { self } else { base };
         let range = if self.range.is_some() { self } else { base };
         let granularity = if self.granularity.is_some() { self } else { base };
         Self {
-            coding: self.coding.or(base.coding),
+            coding,
             bits: format.bits,
             exponent_bits: format.exponent_bits,
             superposition_bits: format.superposition_bits,
             underflow: self.underflow.or(base.underflow),
+            mantissa_bits: format.mantissa_bits,
+            reserved: self.reserved.or(base.reserved),
+            scale: self.scale.or(base.scale),
+            learn_range: self.learn_range.or(base.learn_range),
             range: range.range,
             percentile: self.percentile.or(range.percentile),
             ema_decay: self.ema_decay.or(range.ema_decay),
@@ -155,22 +210,143 @@ impl RawTensor {
     }
 
     fn resolve(self, key: &str, is_weight: bool) -> Result<SiteRule, Problem> {
-        let fail =
-            |name: &str, message: String| Err(Problem::new(format!("{key}.{name}"), message));
-        match self.coding {
+        let family = match self.coding {
             Some(CodingName::Float) => return Ok(None),
-            Some(CodingName::Ausn) => {}
-            None => return fail("coding", "is missing; must be \"ausn\" or \"float\"".into()),
+            Some(CodingName::Family(family)) => family,
+            None => {
+                let message = format!("is missing; must be one of {}", CodingName::allowed());
+                return Err(Problem::new(format!("{key}.coding"), message));
+            }
+        };
+        self.refuse_keys_of_other_codings(key, family)?;
+        if family.is_microscaling() {
+            if !is_weight {
+                let message = format!(
+                    "is {family}, which has a scale for each block of {}; an activation has one \
+                     scale for the tensor: \"minifloat\" has the same levels",
+                    Family::BLOCK
+                );
+                return Err(Problem::new(format!("{key}.coding"), message));
+            }
+            return Ok(Some(QuantSpec {
+                coding: CodingSpec::Microscaling(family),
+                granularity: GranularitySpec::PerGroup(Family::BLOCK),
+                range: RangeRule::Binade,
+                scale: ScaleKind::PowerOfTwo,
+                learned: None,
+                estimator: self.estimator.unwrap_or_default(),
+            }));
         }
+        let (scale, learned) = self.scale(key, is_weight)?;
         Ok(Some(QuantSpec {
-            coding: self.coding_spec(key)?,
+            coding: self.coding_spec(key, family)?,
             granularity: self.granularity(key, is_weight)?,
             range: self.range(key, is_weight)?,
+            scale,
+            learned,
             estimator: self.estimator.unwrap_or_default(),
         }))
     }
 
-    fn coding_spec(self, key: &str) -> Result<CodingSpec, Problem> {
+    fn refuse_keys_of_other_codings(self, key: &str, family: Family) -> Result<(), Problem> {
+        let block = family.is_microscaling();
+        let ausn = family == Family::Ausn;
+        let float = family == Family::Minifloat;
+        for (name, present, allowed) in [
+            ("bits", self.bits.is_some(), !block && !float),
+            ("exponent-bits", self.exponent_bits.is_some(), ausn || float),
+            ("superposition-bits", self.superposition_bits.is_some(), ausn),
+            ("underflow", self.underflow.is_some(), ausn),
+            ("mantissa-bits", self.mantissa_bits.is_some(), float),
+            ("reserved", self.reserved.is_some(), float),
+            ("scale", self.scale.is_some(), !block),
+            ("learn-range", self.learns(), !block && family != Family::Affine),
+            ("range", self.range.is_some(), !block),
+            ("percentile", self.percentile.is_some(), !block),
+            ("ema-decay", self.ema_decay.is_some(), !block),
+            ("range-exponent", self.range_exponent.is_some(), !block && family != Family::Affine),
+            ("granularity", self.granularity.is_some(), !block),
+            ("group-size", self.group_size.is_some(), !block),
+        ] {
+            if present && !allowed {
+                let message = match block {
+                    true => {
+                        format!("does not belong to coding = \"{family}\", which sets it itself")
+                    }
+                    false => format!("does not belong to coding = \"{family}\""),
+                };
+                return Err(Problem::new(format!("{key}.{name}"), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn learns(self) -> bool {
+        !matches!(self.learn_range, None | Some(LearnName::None))
+    }
+
+    fn scale(
+        self,
+        key: &str,
+        is_weight: bool,
+    ) -> Result<(ScaleKind, Option<LearnedRange>), Problem> {
+        let learned = match self.learn_range {
+            None | Some(LearnName::None) => return Ok((self.scale.unwrap_or_default(), None)),
+            Some(LearnName::Lsq) => LearnedRange::Lsq,
+            Some(LearnName::Pact) if is_weight => {
+                let message = "is \"pact\", which is for activations; \"lsq\" and \"tqt\" train ranges of weights";
+                return Err(Problem::new(format!("{key}.learn-range"), message));
+            }
+            Some(LearnName::Pact) => LearnedRange::Pact,
+            Some(LearnName::Tqt) => LearnedRange::Tqt { scale: self.scale.unwrap_or_default() },
+        };
+        let kind = learned.scale_kind();
+        if self.scale.is_some_and(|scale| scale != kind) {
+            let message = "is \"power-of-two\", but \"lsq\" and \"pact\" train a free scale; \"tqt\" trains either";
+            return Err(Problem::new(format!("{key}.scale"), message));
+        }
+        Ok((kind, Some(learned)))
+    }
+
+    fn coding_spec(self, key: &str, family: Family) -> Result<CodingSpec, Problem> {
+        let of_bits = |make: fn(u32) -> CodingSpec| {
+            let allowed = family.bits();
+            let limits = format!("must be {} to {}", allowed.start(), allowed.end());
+            let message = match self.bits {
+                Some(bits) if allowed.contains(&bits) => return Ok(make(bits)),
+                Some(bits) => format!("is {bits}; {limits} for coding = \"{family}\""),
+                None => format!("is missing; {limits}"),
+            };
+            Err(Problem::new(format!("{key}.bits"), message))
+        };
+        match family {
+            Family::Ausn => self.ausn(key),
+            Family::Int => of_bits(CodingSpec::Int),
+            Family::PowerOfTwo => of_bits(CodingSpec::PowerOfTwo),
+            Family::Apot => of_bits(CodingSpec::Apot),
+            Family::Affine => of_bits(CodingSpec::Affine),
+            Family::Minifloat => self.minifloat(key),
+            _ => Ok(CodingSpec::Microscaling(family)),
+        }
+    }
+
+    fn minifloat(self, key: &str) -> Result<CodingSpec, Problem> {
+        let missing = |name: &str| {
+            Problem::new(format!("{key}.{name}"), "is missing for coding = \"minifloat\"")
+        };
+        let exponent_bits = self.exponent_bits.ok_or_else(|| missing("exponent-bits"))?;
+        let mantissa_bits = self.mantissa_bits.ok_or_else(|| missing("mantissa-bits"))?;
+        let reserved = self.reserved.unwrap_or_default();
+        for signed in [true, false] {
+            let format = Format::minifloat(exponent_bits, mantissa_bits, signed, reserved);
+            format.map_err(|error| {
+                Problem::new(format!("{key}.exponent-bits"), format!("is refused: {error}"))
+            })?;
+        }
+        Ok(CodingSpec::Minifloat { exponent_bits, mantissa_bits, reserved })
+    }
+
+    fn ausn(self, key: &str) -> Result<CodingSpec, Problem> {
         let fail =
             |name: &str, message: String| Err(Problem::new(format!("{key}.{name}"), message));
         let underflow = self.underflow.unwrap_or_default();
@@ -180,7 +356,7 @@ impl RawTensor {
                 if AusnFormat::candidates(bits, true, underflow).is_empty() {
                     return fail("bits", format!("is {bits}; must be 2 to 16"));
                 }
-                Ok(CodingSpec { bits, split: None, underflow })
+                Ok(CodingSpec::Ausn { bits, split: None, underflow })
             }
             (bits, Some(e), Some(s)) => {
                 let format = AusnFormat::new(e, s, true, underflow).map_err(|error| {
@@ -195,7 +371,7 @@ impl RawTensor {
                         ),
                     );
                 }
-                Ok(CodingSpec { bits: format.bits(), split: Some((e, s)), underflow })
+                Ok(CodingSpec::Ausn { bits: format.bits(), split: Some((e, s)), underflow })
             }
             (_, Some(_), None) => {
                 fail("superposition-bits", "is missing beside exponent-bits".into())

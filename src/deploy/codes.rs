@@ -11,8 +11,10 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::coding::{AusnFormat, CodeWord, CodingError, pack, unpack};
-use crate::quant::{CalibratedPlan, CalibratedSite, Granularity, SiteKind, parameters};
+use crate::coding::{Ausn, AusnFormat, CodeWord, CodingError, pack, unpack};
+use crate::quant::{
+    CalibratedPlan, CalibratedSite, Granularity, SiteKind, parameters, trained_plan,
+};
 
 /// The metadata entry that says how the words of each weight are to be read.
 const LAYOUTS: &str = "layouts";
@@ -73,18 +75,20 @@ impl Codes {
         let SiteKind::Weight { shape, .. } = &site.site.kind else {
             unreachable!("only weights are packed")
         };
-        let format = site.format;
+        let code = |r: i32| site.format.with_range(r).expect("only superposed powers are packed");
+        let range_exponents = site.ranges.range_exponents().expect("only shifts are packed");
+        let codings = range_exponents.iter().map(|&r| code(r)).collect::<Result<Vec<_>, _>>()?;
         let granularity = site.granularity.resolve(&site.site.kind);
         let scale_of = granularity.indexer(shape);
         let encode = |(i, &x): (usize, &f32)| {
-            let coding = format.with_range(site.range_exponents[scale_of(i)])?;
-            Ok(coding.encode(x)?.to_bits(format))
+            let coding = codings[scale_of(i)];
+            Ok(coding.encode(x)?.to_bits(coding.format()))
         };
         Ok(Self {
             path: site.site.path.clone(),
             words: weights.iter().enumerate().map(encode).collect::<Result<_, CodingError>>()?,
-            layout: Layout { shape: shape.clone(), format, granularity },
-            range_exponents: site.range_exponents.clone(),
+            layout: Layout { shape: shape.clone(), format: code(0)?.format(), granularity },
+            range_exponents: codings.iter().map(Ausn::range_exponent).collect(),
         })
     }
 
@@ -123,19 +127,48 @@ pub fn save_weights<M: Module>(model: &M, path: &Path) -> io::Result<()> {
     std::fs::write(path, bytes)
 }
 
-/// Writes the quantized weights of up to 8 bits as packed code words.
+/// Why a weight cannot be packed, if so.
+fn unpackable(site: &CalibratedSite) -> Option<&'static str> {
+    if site.format.with_range(0).is_none() {
+        Some("its levels are not superposed powers of two under a sign, an exponent and a fraction")
+    } else if site.ranges.range_exponents().is_none() {
+        Some("its scales are not powers of two")
+    } else if site.format.bits() > 8 {
+        Some("its code words are wider than 8 bits")
+    } else {
+        None
+    }
+}
+
+/// Writes the quantized weights as packed code words, with the ranges that the model has now.
+///
+/// Packed are those whose [format](crate::coding::Format) has the code words of AUSN (that of small
+/// floats and symmetric integers too) of up to 8 bits, with power-of-two scales. The others stand in
+/// the file of [`save_weights`] alone; they are returned, each with the reason.
 ///
 /// For a weight at `PATH` the file holds `PATH.codes` (u8, see [`pack`]), `PATH.range-exponents`
 /// (i32, in row-major order of the grid of scales), and its [`Layout`] under `PATH` in the JSON object
-/// that stands under `layouts` in the metadata. Wider codings are left out: they stand in the file of [`save_weights`].
+/// that stands under `layouts` in the metadata.
 ///
 /// # Errors
 ///
 /// If the file cannot be written, or a weight is NaN.
-pub fn save_codes<M: Module>(model: &M, plan: &CalibratedPlan, path: &Path) -> io::Result<()> {
-    let model = model.valid().materialize();
-    let packable = |site: &&CalibratedSite| site.site.kind.is_weight() && site.format.bits() <= 8;
-    let sites: Vec<&CalibratedSite> = plan.sites.iter().filter(packable).collect();
+pub fn save_codes<M: Module>(
+    model: &M,
+    plan: &CalibratedPlan,
+    path: &Path,
+) -> io::Result<Vec<(String, &'static str)>> {
+    let model = model.valid();
+    let plan = trained_plan(&model, plan);
+    let model = model.materialize();
+    let mut left_out = Vec::new();
+    let mut sites = Vec::new();
+    for site in plan.sites.iter().filter(|site| site.site.kind.is_weight()) {
+        match unpackable(site) {
+            Some(reason) => left_out.push((site.site.path.clone(), reason)),
+            None => sites.push(site),
+        }
+    }
     let weights = parameters(&model, |path| sites.iter().any(|site| site.site.path == path));
     let mut tensors = Vec::new();
     let mut layouts = BTreeMap::new();
@@ -157,7 +190,8 @@ pub fn save_codes<M: Module>(model: &M, plan: &CalibratedPlan, path: &Path) -> i
     let layouts = serde_json::to_string(&layouts).expect("layouts are JSON");
     let metadata = HashMap::from([(LAYOUTS.to_string(), layouts)]);
     let bytes = safetensors::serialize(tensors, Some(metadata));
-    std::fs::write(path, bytes.map_err(|error| io::Error::other(error.to_string()))?)
+    std::fs::write(path, bytes.map_err(|error| io::Error::other(error.to_string()))?)?;
+    Ok(left_out)
 }
 
 /// Reads a file of [`save_codes`].

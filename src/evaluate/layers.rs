@@ -6,8 +6,8 @@ use std::io;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::coding::QuantizationError;
-use crate::quant::CalibratedSite;
+use crate::coding::{Family, QuantizationError};
+use crate::quant::{CalibratedSite, Scales};
 
 /// The quantization error of one tensor (of `coding`'s definition: sums of squares over all values
 /// measured, a weight's once, an activation's over the evaluation data).
@@ -21,22 +21,28 @@ pub struct LayerError {
     pub tensor: String,
     /// `weight` or `activation`.
     pub kind: &'static str,
+    /// The family of its coding.
+    pub coding: Family,
     /// Bits of a code word.
     pub bits: u32,
-    /// Whether one of them is a sign.
+    /// Whether negative numbers have levels.
     pub signed: bool,
-    /// Exponent bits E.
-    pub exponent_bits: u32,
-    /// Superposition bits S.
-    pub superposition_bits: u32,
-    /// The underflow rule.
-    pub underflow: String,
+    /// Exponent bits E, of a coding that has them.
+    pub exponent_bits: Option<u32>,
+    /// Superposition bits S, or mantissa bits of a float.
+    pub superposition_bits: Option<u32>,
+    /// The underflow rule of AUSN.
+    pub underflow: Option<String>,
     /// Scales of the tensor.
     pub scales: usize,
-    /// Smallest range exponent r among them.
-    pub range_min: i32,
-    /// Largest range exponent r among them.
-    pub range_max: i32,
+    /// Smallest range exponent r among them; absent where scales are free.
+    pub range_min: Option<i32>,
+    /// Largest range exponent r among them; absent where scales are free.
+    pub range_max: Option<i32>,
+    /// Smallest free scale; absent where scales are powers of two.
+    pub scale_min: Option<f32>,
+    /// Largest free scale; absent where scales are powers of two.
+    pub scale_max: Option<f32>,
     /// Values measured.
     pub values: u64,
     /// Sum of squared errors outside the representable range.
@@ -54,27 +60,54 @@ pub struct LayerError {
 impl LayerError {
     /// The log entry of a calibrated tensor.
     pub fn new(stage: &str, site: &CalibratedSite, error: &QuantizationError) -> Self {
-        let ranges = &site.range_exponents;
+        let scales = &site.ranges.scales;
+        let exponents = match scales {
+            Scales::RangeExponents(exponents) => &exponents[..],
+            Scales::Scales(_) => &[],
+        };
+        let free = match scales {
+            Scales::RangeExponents(_) => &[],
+            Scales::Scales(scales) => &scales[..],
+        };
+        let split = site.format.split();
         let sqnr = error.sqnr_db();
         Self {
             stage: stage.to_string(),
             layer: site.site.layer.clone(),
             tensor: site.site.tensor.clone(),
             kind: if site.site.kind.is_weight() { "weight" } else { "activation" },
+            coding: site.format.family(),
             bits: site.format.bits(),
             signed: site.format.signed(),
-            exponent_bits: site.format.exponent_bits(),
-            superposition_bits: site.format.superposition_bits(),
-            underflow: site.format.underflow().to_string(),
-            scales: ranges.len(),
-            range_min: ranges.iter().copied().min().unwrap_or(0),
-            range_max: ranges.iter().copied().max().unwrap_or(0),
+            exponent_bits: split.map(|(e, _)| e),
+            superposition_bits: split.map(|(_, s)| s),
+            underflow: site.format.underflow().map(|rule| rule.to_string()),
+            scales: scales.len(),
+            range_min: exponents.iter().copied().min(),
+            range_max: exponents.iter().copied().max(),
+            scale_min: free.iter().copied().min_by(f32::total_cmp),
+            scale_max: free.iter().copied().max_by(f32::total_cmp),
             values: error.count,
             clipping_error: error.clipping,
             rounding_error: error.rounding,
             clipped_fraction: error.clipped_fraction(),
             clipping_share: error.clipping_share(),
             sqnr_db: sqnr.is_finite().then_some(sqnr),
+        }
+    }
+}
+
+impl LayerError {
+    /// The range exponents, or the free scales: one, or the smallest and the largest.
+    fn range(&self) -> String {
+        let ends = |low: String, high: String| match low == high {
+            true => low,
+            false => format!("{low}..{high}"),
+        };
+        match (self.range_min, self.range_max, self.scale_min, self.scale_max) {
+            (Some(low), Some(high), _, _) => ends(low.to_string(), high.to_string()),
+            (_, _, Some(low), Some(high)) => ends(format!("{low:.3e}"), format!("{high:.3e}")),
+            _ => String::new(),
         }
     }
 }
@@ -89,26 +122,35 @@ impl fmt::Display for LayerTable<'_> {
             .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
             .set_content_arrangement(ContentArrangement::Disabled)
             .set_header([
-                "layer", "tensor", "bits", "E", "S", "r", "clipping", "rounding", "clipped", "SQNR",
+                "layer",
+                "tensor",
+                "coding",
+                "bits",
+                "E",
+                "S",
+                "r or scale",
+                "clipping",
+                "rounding",
+                "clipped",
+                "SQNR",
             ]);
+        let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
         for error in self.0 {
             table.add_row([
                 error.layer.clone(),
                 error.tensor.clone(),
+                error.coding.to_string(),
                 format!("{}{}", error.bits, if error.signed { "" } else { "u" }),
-                error.exponent_bits.to_string(),
-                error.superposition_bits.to_string(),
-                match error.range_min == error.range_max {
-                    true => error.range_min.to_string(),
-                    false => format!("{}..{}", error.range_min, error.range_max),
-                },
+                number(error.exponent_bits),
+                number(error.superposition_bits),
+                error.range(),
                 format!("{:.3e}", error.clipping_error),
                 format!("{:.3e}", error.rounding_error),
                 format!("{:.2} %", 100.0 * error.clipped_fraction),
                 error.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
             ]);
         }
-        for column in table.column_iter_mut().skip(2) {
+        for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         write!(f, "{table}")

@@ -317,9 +317,20 @@ pub struct HiddenQuantizer {
     pub clipped: bool,
 }
 
+/// Where an activation inside of an operation is quantized.
+#[derive(Clone, Copy, Debug)]
+pub enum Hidden {
+    /// Nowhere.
+    Float,
+    /// Inside of the operation.
+    Inside(HiddenQuantizer),
+    /// Between operations only: the rounding is another, or its scale trains.
+    Apart,
+}
+
 /// A whole LSTM layer (Hochreiter and Schmidhuber 1997), where the backend has it as one operation:
 /// the hidden state at every step, and the cell after the last. `quantizer` reads from the device,
-/// so it is asked only then.
+/// so it is asked only then; where the operation cannot do what it says, there is no result.
 ///
 /// It starts from zero, or from a hidden state and a cell, which get no gradient; nor does one pass
 /// through the cell that is returned.
@@ -335,10 +346,14 @@ pub fn lstm(
     gates: &Tensor<3>,
     weight: &Tensor<2>,
     start: Option<[&Tensor<2>; 2]>,
-    quantizer: impl FnOnce() -> Option<HiddenQuantizer>,
+    quantizer: impl FnOnce() -> Hidden,
 ) -> Option<(Tensor<3>, Tensor<2>)> {
     on_flex!(gates, {
-        let quantizer = quantizer();
+        let quantizer = match quantizer() {
+            Hidden::Float => None,
+            Hidden::Inside(quantizer) => Some(quantizer),
+            Hidden::Apart => return None,
+        };
         let [batch, _, width] = gates.dims();
         let constant = |x: &Tensor<2>| flex::primitive(x.clone().inner()).to_contiguous();
         let start = start.map(|start| start.map(constant));

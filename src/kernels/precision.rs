@@ -140,11 +140,7 @@ mod tests {
         let device = Device::default();
         device.seed(12);
         let format = AusnFormat::new(2, 5, true, Underflow::Gradual).unwrap();
-        let operation = FakeQuantize {
-            format,
-            granularity: Granularity::Tensor,
-            estimator: Estimator::Clipped,
-        };
+        let operation = FakeQuantize::new(format, Granularity::Tensor, Estimator::Clipped);
         let (a, _) = operands(&device);
         let a = fake_quantize(a, Tensor::from_floats([4.0], &device), operation);
         for precision in precisions(&device) {

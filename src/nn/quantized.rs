@@ -148,7 +148,7 @@ mod tests {
                 Ok::<(), CalibrationError>(())
             });
             let plan = plan.unwrap();
-            assert_eq!(plan.sites[0].range_exponents.len(), channels);
+            assert_eq!(plan.sites[0].ranges.scales.len(), channels);
             quant::attach(wrapped.clone(), &plan).unwrap().model
         };
         let fine = quantized(12);

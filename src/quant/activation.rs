@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::quantizer::{FakeQuantizer, Observer};
-use crate::kernels::HiddenQuantizer;
+use crate::kernels::Hidden;
 
 /// A place in a layer where an activation is quantized: the identity until a plan attaches a
 /// [`FakeQuantizer`].
@@ -33,9 +33,13 @@ impl ActivationQuantizer {
     }
 
     /// The coding that is attached, for an operation that rounds inside.
-    pub(crate) fn hidden_quantizer(&self) -> Option<HiddenQuantizer> {
+    pub(crate) fn hidden_quantizer(&self) -> Hidden {
         let (Self::Signed(slot) | Self::NonNegative(slot)) = self;
-        slot.reparameterization::<FakeQuantizer>().map(FakeQuantizer::hidden_quantizer)
+        match slot.reparameterization::<FakeQuantizer>().map(FakeQuantizer::hidden_quantizer) {
+            None => Hidden::Float,
+            Some(Some(quantizer)) => Hidden::Inside(quantizer),
+            Some(None) => Hidden::Apart,
+        }
     }
 
     /// Quantizes `x`, or returns it unchanged while no coding is attached. Any shape.

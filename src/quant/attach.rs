@@ -1,12 +1,13 @@
 //! Turning a float model into a fake-quantized one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, Param, Reparameterizer};
+use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::tensor::Tensor;
 use thiserror::Error;
 
-use super::{CalibratedPlan, CalibratedSite, FakeQuantizer, Probe, SiteKind, sites};
+use super::probe::Measured;
+use super::{CalibratedPlan, CalibratedSite, FakeQuantizer, Probe, SiteKind, parameters, sites};
 use crate::coding::QuantizationError;
 
 /// A fake-quantized model, with a hold on its quantizers.
@@ -28,12 +29,14 @@ impl Quantizers {
         self.0.iter().for_each(|(_, probe)| probe.measure());
     }
 
-    /// Stops measuring; the error of each quantized tensor, in the order of the plan.
+    /// Stops measuring; the error of each quantized tensor, in the order of the plan. A site whose
+    /// ranges train has those that it was measured with.
     pub fn take_errors(&self) -> Vec<(CalibratedSite, QuantizationError)> {
-        self.0
-            .iter()
-            .map(|(site, probe)| (site.clone(), probe.take_error().unwrap_or_default()))
-            .collect()
+        let taken = |(site, probe): &(CalibratedSite, Probe)| {
+            let Measured { error, scales } = probe.take_measured().unwrap_or_default();
+            (if scales.is_empty() { site.clone() } else { site.with_scales(scales) }, error)
+        };
+        self.0.iter().map(taken).collect()
     }
 }
 
@@ -52,7 +55,7 @@ pub enum AttachError {
         path: String,
     },
     /// A number of ranges that the site's shape does not have.
-    #[error("the plan gives `{path}` {found} range exponents; its shape asks for {expected}")]
+    #[error("the plan gives `{path}` {found} scales or zero points; its shape asks for {expected}")]
     Ranges {
         /// The site's path.
         path: String,
@@ -78,7 +81,7 @@ pub fn attach<M: Module>(
         return Err(AttachError::AlreadyQuantized);
     }
     let known = sites(&model);
-    for CalibratedSite { site, granularity, range_exponents, .. } in &plan.sites {
+    for CalibratedSite { site, format, granularity, ranges, .. } in &plan.sites {
         if !known.contains(site) {
             return Err(AttachError::UnknownSite { path: site.path.clone() });
         }
@@ -86,12 +89,13 @@ pub fn attach<M: Module>(
             SiteKind::Weight { shape, .. } => granularity.resolve(&site.kind).count(shape),
             SiteKind::Activation { .. } => 1,
         };
-        if range_exponents.len() != expected {
-            return Err(AttachError::Ranges {
-                path: site.path.clone(),
-                found: range_exponents.len(),
-                expected,
-            });
+        let zero_points = if format.has_zero_point() { expected } else { 0 };
+        for (found, expected) in
+            [(ranges.scales.len(), expected), (ranges.zero_points.len(), zero_points)]
+        {
+            if found != expected {
+                return Err(AttachError::Ranges { path: site.path.clone(), found, expected });
+            }
         }
     }
     let probes: HashMap<&str, (&CalibratedSite, Probe)> =
@@ -103,6 +107,24 @@ pub fn attach<M: Module>(
         .map(|site| (site.clone(), probes[site.site.path.as_str()].1.clone()))
         .collect();
     Ok(QuantizedModel { model, quantizers: Quantizers(quantizers) })
+}
+
+/// A calibrated plan with the ranges that the quantizers of a model have now: where ranges train,
+/// they are no longer those of calibration.
+pub fn trained_plan<M: Module>(model: &M, plan: &CalibratedPlan) -> CalibratedPlan {
+    let parameter =
+        |site: &CalibratedSite| format!("{}.{}.scale", site.site.path, FakeQuantizer::NAME);
+    let learned = |site: &&CalibratedSite| site.learned.is_some();
+    let wanted: HashSet<String> = plan.sites.iter().filter(learned).map(parameter).collect();
+    let found = parameters(model, |path| wanted.contains(path));
+    let current = |site: &CalibratedSite| match (site.learned, found.get(&parameter(site))) {
+        (Some(learned), Some(parameters)) => {
+            let scale = |&parameter: &f32| learned.scale_of(parameter, site.format);
+            site.with_scales(parameters.iter().map(scale).collect())
+        }
+        _ => site.clone(),
+    };
+    CalibratedPlan { sites: plan.sites.iter().map(current).collect() }
 }
 
 struct AttachQuantizers<'a>(&'a HashMap<&'a str, (&'a CalibratedSite, Probe)>);
@@ -117,7 +139,7 @@ impl Reparameterizer for AttachQuantizers<'_> {
     ) -> (Param<Tensor<D>>, Option<FakeQuantizer>) {
         let quantizer = self.0.get(path).map(|(site, probe)| {
             let device = param.lazy_device();
-            FakeQuantizer::new(&site.range_exponents, site.operation(), probe.clone(), &device)
+            FakeQuantizer::new(site, probe.clone(), &device)
         });
         (param, quantizer)
     }
@@ -126,7 +148,7 @@ impl Reparameterizer for AttachQuantizers<'_> {
 /// Whether a plan was attached to a model.
 pub(crate) fn has_quantizers<M: Module>(model: &M) -> bool {
     struct Finder(bool);
-    impl burn::module::ModuleVisitor for Finder {
+    impl ModuleVisitor for Finder {
         fn enter_module(&mut self, _name: &str, container_type: &str) {
             self.0 |= container_type == "Reparameterization";
         }

@@ -10,7 +10,7 @@ use super::parameters::parameters;
 use super::quantizer::Observer;
 use super::range::{Grouped, choose_coding};
 use super::{CalibratedPlan, CalibratedSite, Plan, PlanEntry, Probe, RangeRule, SiteKind};
-use crate::coding::AusnFormat;
+use crate::coding::Format;
 
 /// Why calibration failed.
 #[derive(Debug, Error)]
@@ -52,7 +52,7 @@ pub enum CalibrationError {
         /// The range exponent asked for.
         exponent: i32,
         /// The format.
-        format: AusnFormat,
+        format: Format,
     },
 }
 
@@ -75,19 +75,20 @@ pub fn calibrate<M: Module, E: From<CalibrationError>>(
     let mut sites = Vec::new();
     for ((entry, candidates), values) in plan.entries.iter().zip(&candidates).zip(&observed) {
         let spec = &entry.spec;
-        let (format, range_exponents, _) = choose_coding(values, candidates, spec.range);
+        let (format, ranges, _) = choose_coding(values, candidates, spec.range, spec.scale);
         sites.push(CalibratedSite {
             site: entry.site.clone(),
             format,
             granularity: spec.granularity,
             estimator: spec.estimator,
-            range_exponents,
+            learned: spec.learned,
+            ranges,
         });
     }
     Ok(CalibratedPlan { sites })
 }
 
-fn candidates(entry: &PlanEntry) -> Result<Vec<AusnFormat>, CalibrationError> {
+fn candidates(entry: &PlanEntry) -> Result<Vec<Format>, CalibrationError> {
     let signed = !matches!(entry.site.kind, SiteKind::Activation { non_negative: true });
     let formats = entry.spec.coding.candidates(signed);
     let formats = formats.expect("a plan's codings were checked when it was resolved");

@@ -19,24 +19,30 @@ mod attach;
 mod calibrate;
 mod fake_quantize;
 mod granularity;
+mod learned;
 mod parameters;
 mod plan;
 mod probe;
 mod quantizer;
 mod range;
+mod ranges;
 mod site;
 mod spec;
 
 pub use activation::ActivationQuantizer;
 pub(crate) use attach::has_quantizers;
-pub use attach::{AttachError, QuantizedModel, Quantizers, attach};
+pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
 pub use calibrate::{CalibrationError, calibrate};
-pub use fake_quantize::{Estimator, FakeQuantize, fake_quantize, fake_quantize_composed};
+pub use fake_quantize::{
+    Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
+};
 pub use granularity::{Folded, Granularity};
+pub use learned::LearnedRange;
 pub(crate) use parameters::parameters;
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
-pub use probe::{Observation, Probe};
+pub use probe::{Measured, Observation, Probe};
 pub use quantizer::FakeQuantizer;
 pub use range::{Grouped, RangeRule, choose_coding, choose_range};
+pub use ranges::{Ranges, ScaleKind, Scales};
 pub use site::{Site, SiteKind, sites};
 pub use spec::{CalibratedPlan, CalibratedSite, CodingSpec, GranularitySpec, QuantSpec};

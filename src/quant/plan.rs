@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
-use super::{QuantSpec, Site};
+use super::{LearnedRange, QuantSpec, Site, SiteKind};
 use crate::coding::CodingError;
 
 /// What a rule says of one kind of tensor: keep it in float, or quantize it.
@@ -61,6 +61,17 @@ pub enum PlanError {
         /// All layers that could be matched.
         layers: Vec<String>,
     },
+    /// Clipping is learned of an activation of both signs.
+    #[error(
+        "layer `{layer}`, {tensor}: learn-range = \"pact\" is for activations that cannot be negative; \
+         give this layer learn-range = \"lsq\", \"tqt\" or \"none\""
+    )]
+    SignedPact {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+    },
     /// A coding that does not exist.
     #[error("layer `{layer}`, {tensor}: {source}")]
     Coding {
@@ -105,6 +116,11 @@ impl Plan {
                     tensor: site.tensor.clone(),
                     source,
                 })?;
+                let non_negative = SiteKind::Activation { non_negative: true };
+                if spec.learned == Some(LearnedRange::Pact) && site.kind != non_negative {
+                    let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
+                    return Err(PlanError::SignedPact { layer, tensor });
+                }
                 entries.push(PlanEntry { site: site.clone(), spec });
             }
         }
@@ -135,7 +151,6 @@ fn matcher(pattern: &str, sites: &[Site]) -> Result<GlobMatcher, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::SiteKind;
 
     fn site(layer: &str, tensor: &str) -> Site {
         let kind = match tensor {
@@ -160,7 +175,10 @@ mod tests {
     }
 
     fn bits(plan: &Plan) -> Vec<(&str, u32)> {
-        plan.entries.iter().map(|e| (e.site.path.as_str(), e.spec.coding.bits)).collect()
+        plan.entries
+            .iter()
+            .map(|e| (e.site.path.as_str(), e.spec.coding.bits(true).unwrap()))
+            .collect()
     }
 
     #[test]

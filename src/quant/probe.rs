@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
 
-use super::FakeQuantize;
-use crate::coding::QuantizationError;
+use super::{FakeQuantize, ScaleTensors};
+use crate::coding::{QuantizationError, Rounding};
 
 /// Values of one batch that are kept as a sample for the range search.
 const SAMPLES_PER_BATCH: usize = 1 << 13;
@@ -44,20 +44,38 @@ impl Observation {
     }
 }
 
-/// Adds to `error` the values of one tensor of `shape`, quantized with `scales`.
-fn record(
-    error: &mut QuantizationError,
-    shape: &[usize],
-    values: &[f32],
-    scales: &[f32],
-    operation: FakeQuantize,
-) {
-    let quantizer = operation.format.unit().quantizer();
-    let scale_of = operation.granularity.indexer(shape);
-    for (i, &x) in values.iter().enumerate() {
-        let scale = scales[scale_of(i)];
-        let unit = x / scale;
-        error.record(x, quantizer.quantize(unit) * scale, quantizer.in_range(unit));
+/// What quantizing some tensors of a site lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The error.
+    pub error: QuantizationError,
+    /// The scales with which the last tensor was quantized; empty if there was none.
+    pub scales: Vec<f32>,
+}
+
+impl Measured {
+    /// Adds the values of one tensor.
+    fn record<const D: usize>(
+        &mut self,
+        x: &Tensor<D>,
+        scales: &ScaleTensors,
+        operation: FakeQuantize,
+    ) {
+        self.scales = host(&scales.scale);
+        let zero_points = scales.zero_point.as_ref().map(host).unwrap_or_default();
+        let zero_point = |i: usize| zero_points.get(i).copied().unwrap_or(0.0) as i32;
+        let one = operation.format.rounder(zero_point(0));
+        let scale_of = operation.granularity.indexer(&x.dims());
+        for (i, &x) in host(x).iter().enumerate() {
+            let group = scale_of(i);
+            let rounder = match zero_points.len() {
+                0 | 1 => one,
+                _ => operation.format.rounder(zero_point(group)),
+            };
+            let scale = self.scales[group];
+            let unit = x * (1.0 / scale);
+            self.error.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
+        }
     }
 }
 
@@ -65,7 +83,7 @@ fn record(
 enum State {
     Idle,
     Observing(Observation),
-    Measuring(QuantizationError),
+    Measuring(Measured),
 }
 
 /// A recorder that a quantizer and its owner share: clones of a model write to the same probe.
@@ -86,7 +104,7 @@ impl Probe {
 
     /// Measures the quantization error of what passes from now on.
     pub fn measure(&self) {
-        *self.state() = State::Measuring(QuantizationError::default());
+        *self.state() = State::Measuring(Measured::default());
     }
 
     /// Stops observing; what was seen since [`observe`](Self::observe).
@@ -98,9 +116,9 @@ impl Probe {
     }
 
     /// Stops measuring; the error of what passed since [`measure`](Self::measure).
-    pub fn take_error(&self) -> Option<QuantizationError> {
+    pub fn take_measured(&self) -> Option<Measured> {
         match std::mem::replace(&mut *self.state(), State::Idle) {
-            State::Measuring(error) => Some(error),
+            State::Measuring(measured) => Some(measured),
             _ => None,
         }
     }
@@ -112,15 +130,15 @@ impl Probe {
     pub(super) fn activation<const D: usize>(
         &self,
         x: &Tensor<D>,
-        quantizer: Option<(&Tensor<1>, FakeQuantize)>,
+        quantizer: Option<(&ScaleTensors, FakeQuantize)>,
     ) {
         if x.is_autodiff() {
             return;
         }
         match (&mut *self.state(), quantizer) {
             (State::Observing(observation), _) => observation.record(&host(x)),
-            (State::Measuring(error), Some((scale, operation))) => {
-                record(error, &x.dims(), &host(x), &host(scale), operation);
+            (State::Measuring(measured), Some((scales, operation))) => {
+                measured.record(x, scales, operation);
             }
             _ => {}
         }
@@ -131,16 +149,16 @@ impl Probe {
     pub(super) fn weight<const D: usize>(
         &self,
         x: &Tensor<D>,
-        scale: &Tensor<1>,
+        scales: &ScaleTensors,
         operation: FakeQuantize,
     ) {
         if x.is_autodiff() {
             return;
         }
-        if let State::Measuring(error) = &mut *self.state()
-            && error.count == 0
+        if let State::Measuring(measured) = &mut *self.state()
+            && measured.error.count == 0
         {
-            record(error, &x.dims(), &host(x), &host(scale), operation);
+            measured.record(x, scales, operation);
         }
     }
 

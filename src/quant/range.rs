@@ -3,13 +3,17 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Granularity, Observation};
-use crate::coding::{AusnFormat, QuantizationError};
+use super::{Granularity, Observation, Ranges, ScaleKind, Scales};
+use crate::coding::{Format, QuantizationError, binade, power_of_two};
 
 /// Binades below the no-clipping range that the `mse` search looks at.
 const SEARCH_DEPTH: i32 = 12;
 
-/// How the range exponent r is chosen.
+/// Free scales that the `mse` search tries within a factor of 2 of the best power of two, on either side.
+const FREE_STEPS: i32 = 32;
+
+/// How the range is chosen. Below, r is the exponent of a scale `2^r`; a free scale follows the same
+/// rule without rounding up to a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RangeRule {
@@ -24,6 +28,10 @@ pub enum RangeRule {
     EmaMax(f64),
     /// This r, whatever the values.
     Fixed(i32),
+    /// The r of the binade that the largest magnitude is in, `floor(log2 max|x|)`: the block scale of
+    /// the OCP Microscaling specification (there it is divided by the largest power of two of the
+    /// element, which is 1 at scale 1 here). Clips what lies above the largest level in that binade.
+    Binade,
 }
 
 /// Values whose range is to be chosen, sorted by the scale that they share.
@@ -84,82 +92,219 @@ impl Grouped {
     }
 }
 
-/// The range exponent of every scale, and the error that it leaves, for one format.
+/// The scale of every group (and its zero point, where the format has one), and the error that they
+/// leave, for one format.
 pub fn choose_range(
     values: &Grouped,
-    format: AusnFormat,
+    format: Format,
     rule: RangeRule,
-) -> (Vec<i32>, QuantizationError) {
-    let chosen: Vec<(i32, QuantizationError)> =
-        values.groups().map(|group| choose_group(group, &values.observed, format, rule)).collect();
+    kind: ScaleKind,
+) -> (Ranges, QuantizationError) {
+    let chosen: Vec<(Range, QuantizationError)> = values
+        .groups()
+        .map(|group| Group { values: group, observed: &values.observed, format }.choose(rule, kind))
+        .collect();
     let mut error = QuantizationError::default();
     chosen.iter().for_each(|(_, e)| error.merge(e));
-    (chosen.into_iter().map(|(r, _)| r).collect(), error)
+    let zero_points = match format.has_zero_point() {
+        true => chosen.iter().map(|(range, _)| range.zero_point).collect(),
+        false => Vec::new(),
+    };
+    let scales = chosen.iter().map(|(range, _)| range.scale).collect();
+    (Ranges { scales: Scales::new(kind, scales), zero_points }, error)
 }
 
-/// The format of least squared error among `candidates`, each with the ranges that `rule` gives it.
+/// The format of least squared error among `candidates`, which may be of any family, each with the
+/// ranges that `rule` gives it.
 ///
 /// # Panics
 ///
 /// If there is no candidate.
 pub fn choose_coding(
     values: &Grouped,
-    candidates: &[AusnFormat],
+    candidates: &[Format],
     rule: RangeRule,
-) -> (AusnFormat, Vec<i32>, QuantizationError) {
+    kind: ScaleKind,
+) -> (Format, Ranges, QuantizationError) {
     candidates
         .iter()
         .map(|&format| {
-            let (ranges, error) = choose_range(values, format, rule);
+            let (ranges, error) = choose_range(values, format, rule, kind);
             (format, ranges, error)
         })
         .min_by(|a, b| a.2.total().total_cmp(&b.2.total()))
         .expect("at least one candidate format")
 }
 
-fn choose_group(
-    values: &[f32],
-    observed: &Observed,
-    format: AusnFormat,
-    rule: RangeRule,
-) -> (i32, QuantizationError) {
-    let Observed { outliers, sample_weight, batch_max } = observed;
-    let error_at = |r: i32| {
-        let coding = format.with_range(r).expect("a range exponent inside the format's limits");
-        let mut error = coding.error(values);
+/// The range of one group.
+#[derive(Clone, Copy)]
+struct Range {
+    scale: f32,
+    zero_point: i32,
+}
+
+/// Values that share a scale, and the format that they are to get.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    values: &'a [f32],
+    observed: &'a Observed,
+    format: Format,
+}
+
+impl Group<'_> {
+    fn choose(self, rule: RangeRule, kind: ScaleKind) -> (Range, QuantizationError) {
+        if let (RangeRule::Fixed(r), false) = (rule, self.format.has_zero_point()) {
+            return self.with_error(Range { scale: power_of_two(r), zero_point: 0 });
+        }
+        let largest = match rule {
+            RangeRule::Max | RangeRule::Mse | RangeRule::Fixed(_) | RangeRule::Binade => {
+                self.largest()
+            }
+            RangeRule::Percentile(percentile) => {
+                f64::from(magnitude_percentile(self.values, self.observed, percentile))
+            }
+            RangeRule::EmaMax(decay) => self.average_max(decay),
+        };
+        let range = match self.format.has_zero_point() {
+            true => self.affine(largest, kind),
+            false => Range { scale: self.scale(largest, rule, kind), zero_point: 0 },
+        };
+        match rule {
+            RangeRule::Mse => self.search(range, kind),
+            _ => self.with_error(range),
+        }
+    }
+
+    /// What a range loses on the values, those beyond the sample counted once.
+    fn with_error(self, range: Range) -> (Range, QuantizationError) {
+        let Observed { outliers, sample_weight, .. } = self.observed;
+        let Range { scale, zero_point } = range;
+        let mut error = self.format.error(self.values, scale, zero_point);
         error.clipping *= sample_weight;
         error.rounding *= sample_weight;
         error.energy *= sample_weight;
-        error.merge(&coding.error(outliers));
-        error
-    };
-    let largest = || {
-        let seen = values.iter().chain(batch_max);
+        error.merge(&self.format.error(outliers, scale, zero_point));
+        (range, error)
+    }
+
+    fn largest(self) -> f64 {
+        let seen = self.values.iter().chain(&self.observed.batch_max);
         f64::from(seen.fold(0f32, |max, v| max.max(v.abs())))
-    };
-    let r = match rule {
-        RangeRule::Max => format.range_for_max(largest()),
-        RangeRule::Percentile(percentile) => {
-            format.range_for_max(f64::from(magnitude_percentile(values, observed, percentile)))
+    }
+
+    fn average_max(self, decay: f64) -> f64 {
+        let mut maxima = self.observed.batch_max.iter().map(|&m| f64::from(m));
+        let first = maxima.next().unwrap_or_else(|| self.largest());
+        maxima.fold(first, |average, m| decay * average + (1.0 - decay) * m)
+    }
+
+    fn scale(self, largest: f64, rule: RangeRule, kind: ScaleKind) -> f32 {
+        match (rule, kind) {
+            (RangeRule::Binade, _) => {
+                let allowed = self.format.range_exponents();
+                let r = if largest > 0.0 { binade(largest).0 } else { 0 };
+                power_of_two(r.clamp(*allowed.start(), *allowed.end()))
+            }
+            (_, ScaleKind::PowerOfTwo) => power_of_two(self.format.range_for_max(largest)),
+            (_, ScaleKind::Free) => self.format.scale_for_max(largest),
         }
-        RangeRule::EmaMax(decay) => {
-            let mut maxima = batch_max.iter().map(|&m| f64::from(m));
-            let first = maxima.next().unwrap_or_else(largest);
-            let average = maxima.fold(first, |average, m| decay * average + (1.0 - decay) * m);
-            format.range_for_max(average)
+    }
+
+    /// The smallest and the largest value, no farther from 0 than `limit`, with 0 between them.
+    fn ends(self, limit: f64) -> (f64, f64) {
+        let seen = self.values.iter().chain(&self.observed.outliers);
+        let fold = |(low, high): (f32, f32), &v: &f32| (low.min(v), high.max(v));
+        let (low, high) = seen.fold((0f32, 0f32), fold);
+        (f64::from(low).max(-limit), f64::from(high).min(limit))
+    }
+
+    /// Scale and zero point that clip nothing up to `limit`.
+    fn affine(self, limit: f64, kind: ScaleKind) -> Range {
+        let (low, high) = self.ends(limit);
+        let scale = match kind {
+            ScaleKind::PowerOfTwo => {
+                // Rounding the zero point can push an end out by up to half a step.
+                let r = self.format.range_for_max(high - low);
+                let fits = |r: i32| {
+                    let (scale, zero) = (2f64.powi(r), self.zero_point(2f64.powi(r), low, high));
+                    let highest = f64::from(self.format.max()) - zero;
+                    low >= (-zero - 0.5) * scale && high <= (highest + 0.5) * scale
+                };
+                power_of_two(if fits(r) { r } else { r + 1 })
+            }
+            ScaleKind::Free => self.format.scale_for_max(high - low),
+        };
+        Range { scale, zero_point: self.zero_point(f64::from(scale), low, high) as i32 }
+    }
+
+    /// The zero point of a scale for values from `low` to `high`. Where the codes do not reach over
+    /// all of them, both ends lose the same part.
+    fn zero_point(self, scale: f64, low: f64, high: f64) -> f64 {
+        let codes = f64::from(self.format.max());
+        let part = if high > low { (codes * scale / (high - low)).min(1.0) } else { 0.0 };
+        (-low * part / scale).round_ties_even().clamp(0.0, codes)
+    }
+
+    /// The range of least squared error, from the one that clips nothing downwards.
+    fn search(self, top: Range, kind: ScaleKind) -> (Range, QuantizationError) {
+        let (low, high) = match self.format.has_zero_point() {
+            true => self.ends(f64::INFINITY),
+            false => (0.0, 0.0),
+        };
+        let at = |scale: f32| {
+            let zero_point = match self.format.has_zero_point() {
+                true => self.zero_point(f64::from(scale), low, high) as i32,
+                false => 0,
+            };
+            self.with_error(Range { scale, zero_point })
+        };
+        let smallest = *self.format.scales().start();
+        let halvings = (0..=SEARCH_DEPTH).map(|n| top.scale * power_of_two(-n));
+        let mut best =
+            halvings.filter(|&s| s >= smallest).map(at).fold(self.with_error(top), better);
+        if self.format.has_zero_point() {
+            // With the best zero point a neighbouring scale may lose less.
+            let near = [0.5, 1.0, 2.0].map(|factor| best.0.scale * factor);
+            let near = near.into_iter().filter(|&s| s >= smallest && s <= top.scale);
+            best = near.map(|scale| self.refine_zero_point(at(scale))).fold(best, better);
         }
-        RangeRule::Fixed(r) => r,
-        RangeRule::Mse => {
-            let top = format.range_for_max(largest());
-            let bottom = (top - SEARCH_DEPTH).max(*format.range_exponents().start());
-            return (bottom..=top)
-                .rev()
-                .map(|r| (r, error_at(r)))
-                .min_by(|a, b| a.1.total().total_cmp(&b.1.total()))
-                .expect("the range from bottom to top holds top");
+        if kind == ScaleKind::Free {
+            let middle = best.0.scale;
+            let step = |n: i32| middle * (n as f32 / FREE_STEPS as f32).exp2();
+            let scales = (-FREE_STEPS..=FREE_STEPS).map(step).filter(|&s| s >= smallest);
+            best = scales.filter(|&s| s <= top.scale).map(at).fold(best, better);
         }
-    };
-    (r, error_at(r))
+        match self.format.has_zero_point() {
+            true => self.refine_zero_point(best),
+            false => best,
+        }
+    }
+
+    /// Moves the zero point as long as that helps: what both ends lose need not be the same.
+    fn refine_zero_point(self, mut best: (Range, QuantizationError)) -> (Range, QuantizationError) {
+        let codes = self.format.max() as i32;
+        let mut step = (codes + 1) / 4;
+        while step > 0 {
+            let Range { scale, zero_point } = best.0;
+            let moved = [zero_point - step, zero_point + step];
+            let legal = moved.into_iter().filter(|z| (0..=codes).contains(z));
+            let tried = legal.map(|zero_point| self.with_error(Range { scale, zero_point }));
+            let found = tried.fold(best, better);
+            match found.0.zero_point == zero_point {
+                true => step /= 2,
+                false => best = found,
+            }
+        }
+        best
+    }
+}
+
+/// The range that loses less; the first one of two that lose the same.
+fn better(
+    a: (Range, QuantizationError),
+    b: (Range, QuantizationError),
+) -> (Range, QuantizationError) {
+    if b.1.total() < a.1.total() { b } else { a }
 }
 
 /// The magnitude that `percentile` percent of the values do not exceed (nearest rank); 0 for none.
@@ -184,10 +329,32 @@ fn magnitude_percentile(values: &[f32], observed: &Observed, percentile: f64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coding::Underflow;
+    use crate::coding::{AusnFormat, Family, Underflow};
 
-    fn format(e: u32, s: u32) -> AusnFormat {
-        AusnFormat::new(e, s, true, Underflow::Gradual).unwrap()
+    fn format(e: u32, s: u32) -> Format {
+        AusnFormat::new(e, s, true, Underflow::Gradual).unwrap().into()
+    }
+
+    /// The ranges of least squared error, and other powers of two.
+    fn powers_of_two(
+        values: &Grouped,
+        format: Format,
+        rule: RangeRule,
+    ) -> (Vec<i32>, QuantizationError) {
+        let (ranges, error) = choose_range(values, format, rule, ScaleKind::PowerOfTwo);
+        (ranges.range_exponents().unwrap().to_vec(), error)
+    }
+
+    /// Numbers that are about normally distributed, shifted.
+    fn normal(shift: f32) -> Grouped {
+        let mut state = 7u32;
+        let mut uniform = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        let values: Vec<f32> =
+            (0..4000).map(|_| shift + (0..12).map(|_| uniform()).sum::<f32>()).collect();
+        Grouped::weight(&values, &[values.len()], Granularity::Tensor)
     }
 
     fn seen(values: &[f32], batch_max: &[f32]) -> Grouped {
@@ -201,7 +368,7 @@ mod tests {
 
     fn ranges(values: &[f32], batch_max: &[f32], rule: RangeRule) -> i32 {
         let values = seen(values, batch_max);
-        choose_range(&values, format(2, 1), rule).0[0]
+        powers_of_two(&values, format(2, 1), rule).0[0]
     }
 
     #[test]
@@ -225,11 +392,11 @@ mod tests {
             (0..4096).map(|i| ((i * 37) % 200) as f32 / 100.0 - 1.0).collect();
         values.push(6.5);
         let grouped = seen(&values, &[]);
-        let (r, error) = choose_range(&grouped, format(1, 2), RangeRule::Mse);
+        let (r, error) = powers_of_two(&grouped, format(1, 2), RangeRule::Mse);
         assert!(r[0] < ranges(&values, &[], RangeRule::Max));
         let brute = format(1, 2)
             .range_exponents()
-            .map(|r| format(1, 2).with_range(r).unwrap().error(&values).total())
+            .map(|r| format(1, 2).with_range(r).unwrap().unwrap().error(&values).total())
             .fold(f64::INFINITY, f64::min);
         assert_eq!(error.total(), brute);
     }
@@ -245,19 +412,21 @@ mod tests {
         let sampled = Grouped::activation(observation);
         let whole = seen(&batch, &[]);
         let eight_bits = format(3, 4);
-        let (range, _) = choose_range(&sampled, eight_bits, RangeRule::Mse);
-        assert_eq!(range, choose_range(&whole, eight_bits, RangeRule::Mse).0);
+        let (range, _) = powers_of_two(&sampled, eight_bits, RangeRule::Mse);
+        assert_eq!(range, powers_of_two(&whole, eight_bits, RangeRule::Mse).0);
     }
 
     #[test]
     fn coding_with_least_error_is_chosen() {
         let uniform: Vec<f32> = (0..999).map(|i| i as f32 / 499.5 - 1.0).collect();
-        let candidates = AusnFormat::candidates(4, true, Underflow::Gradual);
+        let mut candidates = Format::ausn_candidates(4, true, Underflow::Gradual);
+        candidates.push(Format::power_of_two(4, true).unwrap());
         let grouped = seen(&uniform, &[]);
-        let (chosen, _, error) = choose_coding(&grouped, &candidates, RangeRule::Mse);
-        assert_eq!(chosen.exponent_bits(), 1, "evenly spread values want the uniform grid");
+        let kind = ScaleKind::PowerOfTwo;
+        let (chosen, _, error) = choose_coding(&grouped, &candidates, RangeRule::Mse, kind);
+        assert_eq!(chosen.split(), Some((1, 2)), "evenly spread values want the uniform grid");
         for candidate in candidates {
-            assert!(error.total() <= choose_range(&grouped, candidate, RangeRule::Mse).1.total());
+            assert!(error.total() <= powers_of_two(&grouped, candidate, RangeRule::Mse).1.total());
         }
     }
 
@@ -266,6 +435,68 @@ mod tests {
         let values = [1.0, 100.0, -0.9, 50.0];
         let granularity = Granularity::Channel { axis: 1 };
         let grouped = Grouped::weight(&values, &[2, 2], granularity);
-        assert_eq!(choose_range(&grouped, format(2, 1), RangeRule::Max).0, [0, 7]);
+        assert_eq!(powers_of_two(&grouped, format(2, 1), RangeRule::Max).0, [0, 7]);
+    }
+
+    #[test]
+    fn microscaling_blocks_take_the_binade_of_their_maximum() {
+        // OCP MX 1.0, 6.3: the shared exponent is floor(log2 max|x|) less that of the element.
+        let values = [5.0, 7.9, 0.1, 0.0, 0.0, 0.0, 0.03, -0.25, 0.25];
+        let granularity = Granularity::Group { axis: 0, size: 3 };
+        let grouped = Grouped::weight(&values, &[9], granularity);
+        let element = Family::Mxfp4.element().unwrap();
+        assert_eq!(powers_of_two(&grouped, element, RangeRule::Binade).0, [2, 0, -2]);
+    }
+
+    #[test]
+    fn free_scales_fit_exactly_or_lose_less_than_powers_of_two() {
+        let values = normal(0.0);
+        let bits = Format::ausn_candidates(4, true, Underflow::Gradual).into_iter();
+        let others = [Format::apot(4, true), Format::int(4, true), Format::affine(4)];
+        for format in bits.chain(others.map(Result::unwrap)) {
+            let (ranges, clips_nothing) =
+                choose_range(&values, format, RangeRule::Max, ScaleKind::Free);
+            let largest = values.values.iter().fold(0f32, |max, v| max.max(v.abs()));
+            let top = ranges.scales.factors()[0] * format.max();
+            if !format.has_zero_point() {
+                assert_eq!(clips_nothing.clipped, 0, "{format}");
+                assert!((top - largest).abs() < 1e-5, "{format}: {top} for {largest}");
+            }
+            let of = |kind| choose_range(&values, format, RangeRule::Mse, kind).1.sqnr_db();
+            let (free, power) = (of(ScaleKind::Free), of(ScaleKind::PowerOfTwo));
+            assert!(free > power && free < power + 3.0, "{format}: {free} dB, {power} dB");
+        }
+    }
+
+    #[test]
+    fn zero_points_follow_the_values() {
+        let values = Grouped::weight(&[-1.0, 0.5, 3.0], &[3], Granularity::Tensor);
+        let affine = Format::affine(4).unwrap();
+        let (ranges, _) = choose_range(&values, affine, RangeRule::Max, ScaleKind::Free);
+        assert_eq!(ranges.zero_points, [4]);
+        assert!((ranges.scales.factors()[0] - 4.0 / 15.0).abs() < 1e-6);
+        let (ranges, error) = choose_range(&values, affine, RangeRule::Max, ScaleKind::PowerOfTwo);
+        assert_eq!(
+            ranges,
+            Ranges { scales: Scales::RangeExponents(vec![-1]), zero_points: vec![2] }
+        );
+        assert_eq!(error.total(), 0.0);
+
+        // Values on one side of zero waste no code on the other.
+        let shifted = normal(4.0);
+        for kind in [ScaleKind::Free, ScaleKind::PowerOfTwo] {
+            let (ranges, affine) = choose_range(&shifted, affine, RangeRule::Mse, kind);
+            assert_eq!(ranges.zero_points, [0]);
+            let (_, int) =
+                choose_range(&shifted, Format::int(4, true).unwrap(), RangeRule::Mse, kind);
+            assert!(affine.sqnr_db() > int.sqnr_db() + 4.0);
+        }
+        // No zero point and no scale of the search loses less.
+        let values = normal(0.5);
+        let (ranges, error) = choose_range(&values, affine, RangeRule::Mse, ScaleKind::PowerOfTwo);
+        for (r, zero_point) in (-6..3).flat_map(|r| (0..16).map(move |z| (r, z))) {
+            let other = affine.error(&values.values, 2f32.powi(r), zero_point);
+            assert!(error.total() <= other.total(), "{ranges:?} against 2^{r}, {zero_point}");
+        }
     }
 }

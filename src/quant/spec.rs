@@ -2,20 +2,44 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fake_quantize::Estimator;
-use super::{FakeQuantize, Granularity, RangeRule, Site, SiteKind};
-use crate::coding::{AusnFormat, CodingError, Underflow};
+use super::fake_quantize::{Estimator, ScaleGradient};
+use super::{
+    FakeQuantize, Granularity, LearnedRange, RangeRule, Ranges, ScaleKind, Scales, Site, SiteKind,
+};
+use crate::coding::{AusnFormat, CodingError, Family, Format, Reserved, Underflow};
 
 /// Which coding a site is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodingSpec {
-    /// Bits of a code word, with the sign bit where there is one.
-    pub bits: u32,
-    /// Exponent bits E and superposition bits S; chosen by least squared error where not given.
-    /// A tensor that needs no sign bit keeps E and S and has one bit fewer.
-    pub split: Option<(u32, u32)>,
-    /// The underflow rule.
-    pub underflow: Underflow,
+pub enum CodingSpec {
+    /// Superposed powers of two.
+    Ausn {
+        /// Bits of a code word, with the sign bit where there is one.
+        bits: u32,
+        /// Exponent bits E and superposition bits S; chosen by least squared error where not given.
+        /// A tensor that needs no sign bit keeps E and S and has one bit fewer.
+        split: Option<(u32, u32)>,
+        /// The underflow rule.
+        underflow: Underflow,
+    },
+    /// Symmetric uniform, of so many bits.
+    Int(u32),
+    /// Zero and powers of two, of so many bits.
+    PowerOfTwo(u32),
+    /// Additive powers of two, of so many bits.
+    Apot(u32),
+    /// Uniform with a zero point, of so many bits.
+    Affine(u32),
+    /// A small float. A tensor that needs no sign bit has one bit fewer.
+    Minifloat {
+        /// Exponent bits.
+        exponent_bits: u32,
+        /// Mantissa bits.
+        mantissa_bits: u32,
+        /// The codes that are no numbers.
+        reserved: Reserved,
+    },
+    /// The element of an OCP Microscaling format, which always has a sign bit.
+    Microscaling(Family),
 }
 
 impl CodingSpec {
@@ -23,11 +47,47 @@ impl CodingSpec {
     ///
     /// # Errors
     ///
-    /// If E and S are outside the family's limits.
-    pub fn candidates(&self, signed: bool) -> Result<Vec<AusnFormat>, CodingError> {
-        match self.split {
-            Some((e, s)) => Ok(vec![AusnFormat::new(e, s, signed, self.underflow)?]),
-            None => Ok(AusnFormat::candidates(self.bits, signed, self.underflow)),
+    /// If bits are outside the family's limits.
+    pub fn candidates(&self, signed: bool) -> Result<Vec<Format>, CodingError> {
+        let one = match *self {
+            Self::Ausn { bits, split: None, underflow } => {
+                return Ok(Format::ausn_candidates(bits, signed, underflow));
+            }
+            Self::Ausn { split: Some((e, s)), underflow, .. } => {
+                AusnFormat::new(e, s, signed, underflow)?.into()
+            }
+            Self::Int(bits) => Format::int(bits, signed)?,
+            Self::PowerOfTwo(bits) => Format::power_of_two(bits, signed)?,
+            Self::Apot(bits) => Format::apot(bits, signed)?,
+            Self::Affine(bits) => Format::affine(bits)?,
+            Self::Minifloat { exponent_bits, mantissa_bits, reserved } => {
+                Format::minifloat(exponent_bits, mantissa_bits, signed, reserved)?
+            }
+            Self::Microscaling(family) => {
+                family.element().ok_or(CodingError::NotMicroscaling { family })?
+            }
+        };
+        Ok(vec![one])
+    }
+
+    /// The family.
+    pub fn family(&self) -> Family {
+        match *self {
+            Self::Ausn { .. } => Family::Ausn,
+            Self::Int(_) => Family::Int,
+            Self::PowerOfTwo(_) => Family::PowerOfTwo,
+            Self::Apot(_) => Family::Apot,
+            Self::Affine(_) => Family::Affine,
+            Self::Minifloat { .. } => Family::Minifloat,
+            Self::Microscaling(family) => family,
+        }
+    }
+
+    /// Bits of a code word, with the sign bit where there is one.
+    pub fn bits(&self, signed: bool) -> Result<u32, CodingError> {
+        match *self {
+            Self::Ausn { bits, split: None, .. } => Ok(bits),
+            _ => Ok(self.candidates(signed)?[0].bits()),
         }
     }
 }
@@ -70,6 +130,10 @@ pub struct QuantSpec {
     pub granularity: GranularitySpec,
     /// How ranges are chosen.
     pub range: RangeRule,
+    /// Which numbers scales may be.
+    pub scale: ScaleKind,
+    /// How ranges train after they were chosen; not at all where not given.
+    pub learned: Option<LearnedRange>,
     /// How gradients pass.
     pub estimator: Estimator,
 }
@@ -79,9 +143,11 @@ impl QuantSpec {
     /// one range for the tensor, of least squared error too.
     pub fn ausn(bits: u32) -> Self {
         Self {
-            coding: CodingSpec { bits, split: None, underflow: Underflow::default() },
+            coding: CodingSpec::Ausn { bits, split: None, underflow: Underflow::default() },
             granularity: GranularitySpec::PerTensor,
             range: RangeRule::Mse,
+            scale: ScaleKind::PowerOfTwo,
+            learned: None,
             estimator: Estimator::Clipped,
         }
     }
@@ -94,22 +160,35 @@ pub struct CalibratedSite {
     /// The site.
     pub site: Site,
     /// Its number format.
-    pub format: AusnFormat,
+    pub format: Format,
     /// Which elements share a scale.
     pub granularity: GranularitySpec,
     /// How gradients pass.
     pub estimator: Estimator,
-    /// The range exponent of every scale.
-    pub range_exponents: Vec<i32>,
+    /// How the ranges train; absent where they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedRange>,
+    /// Its scales, and zero points where the format has them. Where ranges train, those that
+    /// training starts from.
+    #[serde(flatten)]
+    pub ranges: Ranges,
 }
 
 impl CalibratedSite {
+    /// The same site with scales as training left them.
+    pub(super) fn with_scales(&self, scales: Vec<f32>) -> Self {
+        let scales = Scales::new(self.ranges.scales.kind(), scales);
+        let zero_points = self.ranges.zero_points.clone();
+        Self { ranges: Ranges { scales, zero_points }, ..self.clone() }
+    }
+
     /// The operation that the site's quantizer runs.
     pub fn operation(&self) -> FakeQuantize {
         FakeQuantize {
             format: self.format,
             granularity: self.granularity.resolve(&self.site.kind),
             estimator: self.estimator,
+            scale_gradient: self.learned.map_or(ScaleGradient::None, |rule| rule.gradient()),
         }
     }
 }

@@ -15,8 +15,9 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 use crate::config::{OptimizerName, ScheduleName, StageConfig};
 use crate::kernels::AdamW;
 
-/// Biases and normalization parameters, which no weight decay should pull to zero.
-const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta)$";
+/// Biases and normalization parameters, and the ranges of quantizers that train, which no weight decay
+/// should pull to zero.
+const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta|quantizer\.scale)$";
 
 /// The optimizer of a stage.
 pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {

@@ -238,7 +238,10 @@ pub fn train<T: Task>(
         })?;
         run.write_with("model.safetensors", |path| deploy::save_weights(&model.model, path))?;
         run.write_with("codes.safetensors", |path| {
-            deploy::save_codes(&model.model, &calibrated_plan, path)
+            for (weight, reason) in deploy::save_codes(&model.model, &calibrated_plan, path)? {
+                tracing::warn!("`{weight}` is not in codes.safetensors: {reason}");
+            }
+            Ok(())
         })?;
         summary.metric.calibrated = Some(calibrated[0].value);
         summary.metric.quantized = Some(quantized[0].value);

@@ -40,9 +40,20 @@ pub(super) fn fake_quantize_cube<const D: usize>(
     x: Tensor<D>,
     scale: Tensor<1>,
     operation: FakeQuantize,
+    quantizer: Quantizer,
 ) -> Tensor<D> {
     let scale = scale.detach().into_dispatch();
+    let operation =
+        Operation { quantizer, granularity: operation.granularity, estimator: operation.estimator };
     Tensor::from_dispatch(Dispatch::straight_through(x.into_dispatch(), scale, operation))
+}
+
+/// A [`FakeQuantize`] whose format rounds as AUSN does.
+#[derive(Clone, Copy, Debug)]
+struct Operation {
+    quantizer: Quantizer,
+    granularity: Granularity,
+    estimator: Estimator,
 }
 
 /// The operation, with the gradient of its estimator under autodiff.
@@ -52,7 +63,7 @@ trait StraightThrough: Backend {
     fn straight_through(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: FakeQuantize,
+        operation: Operation,
     ) -> FloatTensor<Self>;
 }
 
@@ -64,7 +75,7 @@ trait Masked: Backend {
     fn quantize_and_mask(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: FakeQuantize,
+        operation: Operation,
     ) -> (FloatTensor<Self>, IntTensor<Self>);
 
     /// The gradient where the bit of an element is set, 0 elsewhere.
@@ -81,7 +92,7 @@ fn words(elements: usize) -> usize {
 }
 
 impl StraightThrough for CubeBackend {
-    fn straight_through(x: CubeTensor, scale: CubeTensor, operation: FakeQuantize) -> CubeTensor {
+    fn straight_through(x: CubeTensor, scale: CubeTensor, operation: Operation) -> CubeTensor {
         launch_quantize(x, scale, operation, None)
     }
 }
@@ -90,7 +101,7 @@ impl Masked for CubeBackend {
     fn quantize_and_mask(
         x: CubeTensor,
         scale: CubeTensor,
-        operation: FakeQuantize,
+        operation: Operation,
     ) -> (CubeTensor, CubeTensor) {
         let mask = empty_like(&x, Shape::from([words(x.shape().num_elements())]), DType::U32);
         (launch_quantize(x, scale, operation, Some(mask.clone())), mask)
@@ -109,7 +120,7 @@ where
     fn straight_through(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: FakeQuantize,
+        operation: Operation,
     ) -> FloatTensor<Self> {
         let (node, scale) = (x.node(), scale.into_primitive());
         match Clipped.prepare::<C>([node]).compute_bound().stateful() {
@@ -170,7 +181,7 @@ fn vector_size(elements: usize) -> usize {
 fn launch_quantize(
     x: CubeTensor,
     scale: CubeTensor,
-    operation: FakeQuantize,
+    operation: Operation,
     mask: Option<CubeTensor>,
 ) -> CubeTensor {
     let (x, scale) = (into_contiguous(x), into_contiguous(scale));
@@ -211,7 +222,7 @@ fn launch_quantize(
             mask.into_buffer_arg(),
             elements / vector,
             words(elements),
-            rounding(operation.format.unit().quantizer()),
+            rounding(operation.quantizer),
             grid,
             sharing,
             masked,

@@ -8,8 +8,8 @@ use burn::tensor::{Tensor, TensorData};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::{Estimator, FakeQuantize};
-use crate::coding::Quantizer;
+use super::{Estimator, FakeQuantize, ScaleGradient, ScaleTensors};
+use crate::coding::{AffineQuantizer, Rounder, Rounding};
 use crate::kernels::flex::{FlexTensor, Pullback, differentiable, is_unshared, task, values};
 use crate::quant::{Folded, Granularity};
 
@@ -19,80 +19,220 @@ const WORD: usize = 32;
 /// [`fake_quantize`](super::fake_quantize) for a 32-bit float tensor on `flex`.
 pub(super) fn fake_quantize_fused<const D: usize>(
     x: Tensor<D>,
-    scale: Tensor<1>,
+    scales: ScaleTensors,
     operation: FakeQuantize,
 ) -> Tensor<D> {
-    let inputs = vec![x.into_dispatch(), scale.detach().into_dispatch()];
-    differentiable(inputs, move |inputs, tracked| forward(inputs, operation, tracked))
+    let scale = match operation.scale_gradient {
+        // A detached tensor that asked for a gradient still does.
+        ScaleGradient::None => scales.scale.detach().set_require_grad(false),
+        _ => scales.scale,
+    };
+    let mut inputs = vec![x.into_dispatch(), scale.into_dispatch()];
+    inputs.extend(scales.zero_point.map(|zero_point| zero_point.detach().into_dispatch()));
+    differentiable(inputs, move |mut inputs, tracked| {
+        let zero_point = inputs.get(2).map(|zero_point| values(zero_point).to_vec());
+        inputs.truncate(2);
+        let [x, scale] = <[_; 2]>::try_from(inputs).expect("two inputs");
+        let zeros = operation.format.has_zero_point() as usize;
+        let run = Run { operation, tracked, zeros };
+        match (operation.format.rounder(0), zero_point) {
+            (Rounder::Superposed(quantizer), _) => run.forward(x, scale, Same(quantizer)),
+            (Rounder::Table(quantizer), _) => run.forward(x, scale, Same(quantizer)),
+            (Rounder::Affine(_), zero_points) => {
+                let zero_points = zero_points.expect("an affine format has zero points");
+                let highest_code = operation.format.max();
+                run.forward(x, scale, Shifted { highest_code, zero_points })
+            }
+        }
+    })
 }
 
-fn forward(
-    inputs: Vec<FlexTensor>,
+/// The rounding of each scale's elements.
+trait Roundings: Clone + Send + Sync + 'static {
+    type Each: Rounding;
+
+    /// For the elements of the scale of this index.
+    fn at(&self, scale: usize) -> Self::Each;
+}
+
+/// One rounding for all.
+#[derive(Clone)]
+struct Same<R>(R);
+
+impl<R: Rounding + 'static> Roundings for Same<R> {
+    type Each = R;
+
+    #[inline(always)]
+    fn at(&self, _scale: usize) -> R {
+        self.0
+    }
+}
+
+/// Roundings that differ by the zero point.
+#[derive(Clone)]
+struct Shifted {
+    highest_code: f32,
+    zero_points: Vec<f32>,
+}
+
+impl Roundings for Shifted {
+    type Each = AffineQuantizer;
+
+    #[inline(always)]
+    fn at(&self, scale: usize) -> AffineQuantizer {
+        AffineQuantizer::new(self.highest_code, self.zero_points[scale])
+    }
+}
+
+/// One pass of the operation.
+#[derive(Clone, Copy)]
+struct Run {
     operation: FakeQuantize,
     tracked: bool,
-) -> (FlexTensor, Pullback) {
-    let [mut x, scale] = <[_; 2]>::try_from(inputs).expect("two inputs");
-    let shape = x.shape();
-    let rows = Rows::new(&shape, operation.granularity);
-    let masked = tracked && operation.estimator == Estimator::Clipped;
-    let scale = values(&scale);
-    let quantizer = operation.format.unit().quantizer();
+    /// Inputs after `x` and the scales, which get no gradient.
+    zeros: usize,
+}
 
-    // One bit for each element of a task: whether it is inside the representable range.
-    let run = |(task, mut elements): (usize, Elements)| {
-        let mut mask = Vec::new();
-        rows.for_each_run(task, elements.len(), |range, scales| match scales {
-            Scales::One(i) => {
-                if masked {
-                    mask_run(quantizer, scale[i], &elements.input()[range.clone()], &mut mask);
-                }
-                match &mut elements {
-                    Elements::Apart(x, out) => {
-                        quantize_run(quantizer, scale[i], &x[range.clone()], &mut out[range]);
+impl Run {
+    fn forward<R: Roundings>(
+        self,
+        mut x: FlexTensor,
+        scales: FlexTensor,
+        roundings: R,
+    ) -> (FlexTensor, Pullback) {
+        let Run { operation, tracked, zeros } = self;
+        let shape = x.shape();
+        let rows = Rows::new(&shape, operation.granularity);
+        let masked = tracked && operation.estimator == Estimator::Clipped;
+        let learned = tracked && operation.scale_gradient != ScaleGradient::None;
+        let scale = values(&scales);
+
+        // One bit for each element of a task: whether it is inside the representable range.
+        let run = |(task, mut elements): (usize, Elements)| {
+            let mut mask = Vec::new();
+            rows.for_each_run(task, elements.len(), |range, scales| match scales {
+                Scales::One(i) => {
+                    let rounding = roundings.at(i);
+                    if masked {
+                        let x = &elements.input()[range.clone()];
+                        mask_run(rounding, scale[i], x, &mut mask);
                     }
-                    Elements::InPlace(x) => {
-                        quantize_run_in_place(quantizer, scale[i], &mut x[range])
+                    match &mut elements {
+                        Elements::Apart(x, out) => {
+                            quantize_run(rounding, scale[i], &x[range.clone()], &mut out[range]);
+                        }
+                        Elements::InPlace(x) => {
+                            quantize_run_in_place(rounding, scale[i], &mut x[range])
+                        }
                     }
                 }
-            }
-            Scales::Each(first) => {
-                let scale = &scale[first..first + range.len()];
-                if masked {
-                    mask_each(quantizer, scale, &elements.input()[range.clone()], &mut mask);
-                }
-                match &mut elements {
-                    Elements::Apart(x, out) => {
-                        quantize_each(quantizer, scale, &x[range.clone()], &mut out[range]);
+                Scales::Each(first) => {
+                    let scale = &scale[first..first + range.len()];
+                    if masked {
+                        let x = &elements.input()[range.clone()];
+                        mask_each(&roundings, first, scale, x, &mut mask);
                     }
-                    Elements::InPlace(x) => quantize_each_in_place(quantizer, scale, &mut x[range]),
+                    match &mut elements {
+                        Elements::Apart(x, out) => {
+                            let (x, out) = (&x[range.clone()], &mut out[range]);
+                            quantize_each(&roundings, first, scale, x, out);
+                        }
+                        Elements::InPlace(x) => {
+                            quantize_each_in_place(&roundings, first, scale, &mut x[range]);
+                        }
+                    }
                 }
+            });
+            mask
+        };
+        // What the gradient of the scales is computed from.
+        let kept = learned.then(|| x.clone());
+        let (y, masks): (_, Vec<Vec<u32>>) = if is_unshared(&mut x) {
+            // The input becomes the result.
+            let tasks = x.storage_mut::<f32>().par_chunks_mut(rows.task).map(Elements::InPlace);
+            let masks = tasks.enumerate().map(run).collect();
+            (x, masks)
+        } else {
+            let x = values(&x);
+            let mut out = Vec::with_capacity(x.len());
+            let tasks = out.spare_capacity_mut()[..x.len()].par_chunks_mut(rows.task);
+            let tasks = tasks.zip(x.par_chunks(rows.task)).map(|(out, x)| Elements::Apart(x, out));
+            let masks = tasks.enumerate().map(run).collect();
+            // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
+            unsafe { out.set_len(x.len()) };
+            (FlexTensor::from_data(TensorData::new(out, shape)), masks)
+        };
+        let pullback = move |grad: FlexTensor, wanted: &[bool]| {
+            let dscale = kept.as_ref().filter(|_| wanted[1]).map(|x| {
+                let grad = grad.to_contiguous();
+                let rule = operation.scale_gradient;
+                let gradient = scale_gradient(
+                    values(x),
+                    values(&scales),
+                    values(&grad),
+                    &rows,
+                    &roundings,
+                    rule,
+                );
+                let shape = scales.shape();
+                FlexTensor::from_data(TensorData::new(gradient, shape))
+            });
+            let dx = match masked && wanted[0] {
+                true => backward(grad, &rows, &masks),
+                false => grad,
+            };
+            let mut gradients = vec![Some(dx), dscale];
+            gradients.extend((0..zeros).map(|_| None));
+            gradients
+        };
+        (y, Box::new(pullback))
+    }
+}
+
+/// The gradient of every scale. Sums are taken in f64, task after task, so that they do not depend on
+/// the number of cores.
+fn scale_gradient<R: Roundings>(
+    x: &[f32],
+    scales: &[f32],
+    grad: &[f32],
+    rows: &Rows,
+    roundings: &R,
+    rule: ScaleGradient,
+) -> Vec<f32> {
+    let slope = |rounding: R::Each, unit: f32| match (rule, rounding.in_range(unit)) {
+        (ScaleGradient::Full, true) => rounding.quantize(unit) - unit,
+        (ScaleGradient::Full | ScaleGradient::Clipped, false) => rounding.quantize(unit),
+        (ScaleGradient::Clipped, true) | (ScaleGradient::None, _) => 0.0,
+    };
+    let product = |rounding, x: f32, inverse: f32, grad: f32| {
+        f64::from(slope(rounding, x * inverse)) * f64::from(grad)
+    };
+    let of_task = |(task, (x, grad)): (usize, (&[f32], &[f32]))| {
+        let mut sums: Vec<(usize, f64)> = Vec::new();
+        rows.for_each_run(task, x.len(), |range, run_scales| {
+            let elements = x[range.clone()].iter().zip(&grad[range]);
+            match run_scales {
+                Scales::One(i) => {
+                    let (rounding, inverse) = (roundings.at(i), 1.0 / scales[i]);
+                    let sum = elements.map(|(&x, &grad)| product(rounding, x, inverse, grad)).sum();
+                    match sums.last_mut() {
+                        Some((last, total)) if *last == i => *total += sum,
+                        _ => sums.push((i, sum)),
+                    }
+                }
+                Scales::Each(first) => sums.extend(elements.enumerate().map(|(i, (&x, &grad))| {
+                    let i = first + i;
+                    (i, product(roundings.at(i), x, 1.0 / scales[i], grad))
+                })),
             }
         });
-        mask
+        sums
     };
-    let (y, masks): (_, Vec<Vec<u32>>) = if is_unshared(&mut x) {
-        // The input becomes the result.
-        let tasks = x.storage_mut::<f32>().par_chunks_mut(rows.task).map(Elements::InPlace);
-        let masks = tasks.enumerate().map(run).collect();
-        (x, masks)
-    } else {
-        let x = values(&x);
-        let mut out = Vec::with_capacity(x.len());
-        let tasks = out.spare_capacity_mut()[..x.len()].par_chunks_mut(rows.task);
-        let tasks = tasks.zip(x.par_chunks(rows.task)).map(|(out, x)| Elements::Apart(x, out));
-        let masks = tasks.enumerate().map(run).collect();
-        // SAFETY: the runs of all tasks cover `0..x.len()`, and a run writes each of its elements.
-        unsafe { out.set_len(x.len()) };
-        (FlexTensor::from_data(TensorData::new(out, shape)), masks)
-    };
-    let pullback = move |grad: FlexTensor, _: &[bool]| {
-        let dx = match masked {
-            true => backward(grad, &rows, &masks),
-            false => grad,
-        };
-        vec![Some(dx), None]
-    };
-    (y, Box::new(pullback))
+    let tasks = x.par_chunks(rows.task).zip(grad.par_chunks(rows.task)).enumerate();
+    let sums: Vec<Vec<(usize, f64)>> = tasks.map(of_task).collect();
+    let mut gradient = vec![0f64; scales.len()];
+    sums.into_iter().flatten().for_each(|(i, sum)| gradient[i] += sum);
+    gradient.into_iter().map(|sum| sum as f32).collect()
 }
 
 /// The elements of a task, and where their rounded values go.
@@ -206,10 +346,10 @@ impl Rows {
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn quantize_run(quantizer: Quantizer, scale: f32, x: &[f32], out: &mut [MaybeUninit<f32>]) {
+fn quantize_run<R: Rounding>(rounding: R, scale: f32, x: &[f32], out: &mut [MaybeUninit<f32>]) {
     let inverse = 1.0 / scale;
     for (out, &x) in out.iter_mut().zip(x) {
-        out.write(quantizer.quantize(x * inverse) * scale);
+        out.write(rounding.quantize(x * inverse) * scale);
     }
 }
 
@@ -218,10 +358,10 @@ fn quantize_run(quantizer: Quantizer, scale: f32, x: &[f32], out: &mut [MaybeUni
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn quantize_run_in_place(quantizer: Quantizer, scale: f32, x: &mut [f32]) {
+fn quantize_run_in_place<R: Rounding>(rounding: R, scale: f32, x: &mut [f32]) {
     let inverse = 1.0 / scale;
     for x in x {
-        *x = quantizer.quantize(*x * inverse) * scale;
+        *x = rounding.quantize(*x * inverse) * scale;
     }
 }
 
@@ -230,9 +370,15 @@ fn quantize_run_in_place(quantizer: Quantizer, scale: f32, x: &mut [f32]) {
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn quantize_each(quantizer: Quantizer, scale: &[f32], x: &[f32], out: &mut [MaybeUninit<f32>]) {
-    for ((out, &x), &scale) in out.iter_mut().zip(x).zip(scale) {
-        out.write(quantizer.quantize(x / scale) * scale);
+fn quantize_each<R: Roundings>(
+    roundings: &R,
+    first: usize,
+    scale: &[f32],
+    x: &[f32],
+    out: &mut [MaybeUninit<f32>],
+) {
+    for (i, ((out, &x), &scale)) in out.iter_mut().zip(x).zip(scale).enumerate() {
+        out.write(roundings.at(first + i).quantize(x * (1.0 / scale)) * scale);
     }
 }
 
@@ -241,9 +387,9 @@ fn quantize_each(quantizer: Quantizer, scale: &[f32], x: &[f32], out: &mut [Mayb
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn quantize_each_in_place(quantizer: Quantizer, scale: &[f32], x: &mut [f32]) {
-    for (x, &scale) in x.iter_mut().zip(scale) {
-        *x = quantizer.quantize(*x / scale) * scale;
+fn quantize_each_in_place<R: Roundings>(roundings: &R, first: usize, scale: &[f32], x: &mut [f32]) {
+    for (i, (x, &scale)) in x.iter_mut().zip(scale).enumerate() {
+        *x = roundings.at(first + i).quantize(*x * (1.0 / scale)) * scale;
     }
 }
 
@@ -262,12 +408,12 @@ fn word(inside: impl Fn(usize) -> bool) -> u32 {
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn mask_run(quantizer: Quantizer, scale: f32, x: &[f32], mask: &mut Vec<u32>) {
+fn mask_run<R: Rounding>(rounding: R, scale: f32, x: &[f32], mask: &mut Vec<u32>) {
     let inverse = 1.0 / scale;
     let (whole, rest) = x.as_chunks::<WORD>();
-    mask.extend(whole.iter().map(|x| word(|i| quantizer.in_range(x[i] * inverse))));
+    mask.extend(whole.iter().map(|x| word(|i| rounding.in_range(x[i] * inverse))));
     if !rest.is_empty() {
-        mask.push(word(|i| i < rest.len() && quantizer.in_range(rest[i] * inverse)));
+        mask.push(word(|i| i < rest.len() && rounding.in_range(rest[i] * inverse)));
     }
 }
 
@@ -276,12 +422,20 @@ fn mask_run(quantizer: Quantizer, scale: f32, x: &[f32], mask: &mut Vec<u32>) {
     "x86_64+avx2+fma",
     "aarch64+neon"
 ))]
-fn mask_each(quantizer: Quantizer, scale: &[f32], x: &[f32], mask: &mut Vec<u32>) {
+fn mask_each<R: Roundings>(
+    roundings: &R,
+    first: usize,
+    scale: &[f32],
+    x: &[f32],
+    mask: &mut Vec<u32>,
+) {
+    let inside = |i: usize, x: f32, scale: f32| roundings.at(first + i).in_range(x * (1.0 / scale));
     let ((whole, rest), (scales, last)) = (x.as_chunks::<WORD>(), scale.as_chunks::<WORD>());
-    let words = whole.iter().zip(scales);
-    mask.extend(words.map(|(x, scale)| word(|i| quantizer.in_range(x[i] / scale[i]))));
+    let words = whole.iter().zip(scales).enumerate();
+    mask.extend(words.map(|(w, (x, scale))| word(|i| inside(w * WORD + i, x[i], scale[i]))));
     if !rest.is_empty() {
-        mask.push(word(|i| i < rest.len() && quantizer.in_range(rest[i] / last[i])));
+        let start = whole.len() * WORD;
+        mask.push(word(|i| i < rest.len() && inside(start + i, rest[i], last[i])));
     }
 }
 
