@@ -343,25 +343,25 @@ impl fmt::Display for Format {
     }
 }
 
-/// A [`Format`] as written in a file, not yet checked.
+/// A [`Format`] as written in a file or on a command line, not yet checked.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-struct RawFormat {
-    coding: Family,
+pub(crate) struct RawFormat {
+    pub(crate) coding: Family,
     #[serde(skip_serializing_if = "Option::is_none")]
-    bits: Option<u32>,
+    pub(crate) bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    exponent_bits: Option<u32>,
+    pub(crate) exponent_bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    superposition_bits: Option<u32>,
+    pub(crate) superposition_bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mantissa_bits: Option<u32>,
+    pub(crate) mantissa_bits: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    signed: Option<bool>,
+    pub(crate) signed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    underflow: Option<Underflow>,
+    pub(crate) underflow: Option<Underflow>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reserved: Option<Reserved>,
+    pub(crate) reserved: Option<Reserved>,
 }
 
 impl TryFrom<RawFormat> for Format {

@@ -68,7 +68,7 @@ impl Ausn {
         let allowed = format.range_exponents();
         if !allowed.contains(&range_exponent) {
             return Err(CodingError::RangeExponent {
-                format,
+                format: format.into(),
                 given: range_exponent,
                 lowest: *allowed.start(),
                 highest: *allowed.end(),
@@ -143,7 +143,7 @@ impl Ausn {
     /// NaN has no code.
     pub fn encode(&self, x: f32) -> Result<CodeWord, CodingError> {
         if x.is_nan() {
-            return Err(CodingError::NotANumber { format: self.format });
+            return Err(CodingError::NotANumber { format: self.format.into() });
         }
         let code = if x < 0.0 && !self.format.signed() { 0 } else { self.nearest_code(x.abs()) };
         Ok(CodeWord { negative: x < 0.0 && code != 0, code })

@@ -1,4 +1,4 @@
-use super::{AusnFormat, Family, Reserved};
+use super::{AusnFormat, Family, Format, Reserved};
 
 /// What can be wrong with a format, a number, a code word or a packed buffer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,13 @@ pub enum CodingError {
         given: String,
         /// The names that there are.
         known: String,
+    },
+
+    /// Reserved codes with an unknown name.
+    #[error("unknown reserved codes \"{given}\": expected \"none\", \"nan\" or \"ieee\"")]
+    UnknownReserved {
+        /// The name as given.
+        given: String,
     },
 
     /// A width that a family does not have.
@@ -107,7 +114,7 @@ pub enum CodingError {
     #[error("range exponent {given} is not allowed for {format}: {lowest} to {highest} are")]
     RangeExponent {
         /// The format that was to get the range.
-        format: AusnFormat,
+        format: Format,
         /// The refused range exponent.
         given: i32,
         /// The lowest range exponent of the format.
@@ -120,7 +127,7 @@ pub enum CodingError {
     #[error("NaN has no code in {format}: only numbers and infinities can be encoded")]
     NotANumber {
         /// The format that was to encode it.
-        format: AusnFormat,
+        format: Format,
     },
 
     /// A magnitude code that the format does not have.

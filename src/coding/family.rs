@@ -152,6 +152,19 @@ impl Reserved {
     }
 }
 
+impl std::str::FromStr for Reserved {
+    type Err = CodingError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "none" => Ok(Self::None),
+            "nan" => Ok(Self::Nan),
+            "ieee" => Ok(Self::Ieee),
+            _ => Err(CodingError::UnknownReserved { given: name.to_owned() }),
+        }
+    }
+}
+
 impl fmt::Display for Reserved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -171,6 +184,10 @@ mod tests {
         for family in Family::ALL {
             assert_eq!(family.name().parse(), Ok(family));
             assert_eq!(serde_json::to_string(&family).unwrap(), format!("\"{family}\""));
+        }
+        for reserved in [Reserved::None, Reserved::Nan, Reserved::Ieee] {
+            assert_eq!(reserved.to_string().parse(), Ok(reserved));
+            assert_eq!(serde_json::to_string(&reserved).unwrap(), format!("\"{reserved}\""));
         }
         let error = "int4".parse::<Family>().unwrap_err().to_string();
         assert!(error.contains("unknown coding \"int4\"") && error.contains("\"int\""), "{error}");

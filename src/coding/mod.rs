@@ -83,6 +83,7 @@ mod rounding;
 mod table;
 
 pub use any::Format;
+pub(crate) use any::RawFormat;
 pub(crate) use code::power_of_two;
 pub use code::{Ausn, CodeWord};
 pub use error::CodingError;

@@ -89,6 +89,30 @@ fn text_shows_levels_as_sums_of_powers_and_the_encoded_numbers() {
 }
 
 #[test]
+fn codings_of_other_families_are_shown_too() {
+    let workspace = Workspace::new();
+    let shown = |args: &[&str]| {
+        let args = ["coding", "--json", "--coding"].iter().chain(args).copied();
+        serde_json::from_value::<Shown>(workspace.ausn(args).success().json()).unwrap()
+    };
+    let int = shown(&["int", "--bits", "3", "--range", "1", "--encode", "-2.4"]);
+    assert_eq!(int.levels, [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!((int.encoded[0].sign, int.encoded[0].code, int.encoded[0].value), (1, 2, -2.0));
+    let apot = shown(&["apot", "--bits", "4"]);
+    assert_eq!(apot.levels, [0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.25]);
+    assert_eq!((apot.max, apot.unit_exponent), (1.25, -3));
+    let float = shown(&["mxfp8-e4m3", "--range", "8", "--encode", "500"]);
+    assert_eq!((float.max, float.encoded[0].value, float.encoded[0].code), (448.0, 448.0, 126));
+    let affine = shown(&["affine", "--bits", "2", "--zero-point", "1", "--encode", "-7"]);
+    assert_eq!(affine.levels, [-1.0, 0.0, 1.0, 2.0]);
+    assert_eq!((affine.encoded[0].sign, affine.encoded[0].code), (0, 0));
+    workspace
+        .ausn(["coding", "--coding", "power-of-two", "--bits", "3"])
+        .success()
+        .prints(["pot3, range exponent 0: 3 bits", "  01  0.25  = 2^-2\n"]);
+}
+
+#[test]
 fn an_unsigned_coding_sends_negative_numbers_to_zero() {
     let args = coding("2", "1", &["--json", "--unsigned", "--encode", "-1", "1"]);
     let shown = Workspace::new().ausn(args).success().json();
@@ -132,7 +156,16 @@ fn impossible_codings_and_numbers_are_refused() {
         (coding("2", "1", &["--underflow", "none"]), "\"gradual\" or \"zero-code\""),
         (coding("2", "1", &["--range", "200"]), "range exponent 200 is not allowed"),
         (coding("2", "1", &["--encode", "five"]), "invalid value 'five'"),
-        (vec!["coding", "--exponent-bits", "2"], "--superposition-bits"),
+        (vec!["coding", "--exponent-bits", "2"], "`superposition-bits` is missing"),
+        (vec!["coding", "--coding", "int"], "`bits` is missing in a format of the coding int"),
+        (vec!["coding", "--coding", "int4"], "unknown coding \"int4\""),
+        (vec!["coding", "--coding", "apot", "--bits", "7"], "apot has 2 to 6 bits, not 7"),
+        (vec!["coding", "--coding", "mxfp4", "--bits", "4"], "does not belong to mxfp4"),
+        (vec!["coding", "--coding", "mxfp4", "--unsigned"], "does not belong to mxfp4"),
+        (
+            vec!["coding", "--coding", "affine", "--bits", "2", "--zero-point", "4"],
+            "--zero-point is 4; affine2 has the codes 0 to 3",
+        ),
     ] {
         workspace.ausn(args).code(2).says([expected]).stdout("");
     }

@@ -39,6 +39,11 @@ fn unknown_keys_and_names_are_refused_with_those_that_are_allowed() {
         (TASK, "name = \"mnist\"", ["unknown variant `mnist`", "`listops`, `sst2`, `cola`"]),
         (WEIGHT, "weight = { coding = \"ausn\", bit = 4 }", ["unknown field `bit`", "`bits`"]),
         (
+            WEIGHT,
+            "weight = { coding = \"int4\", bits = 4 }",
+            ["unknown coding \"int4\"", "\"int\", \"power-of-two\""],
+        ),
+        (
             OPTIMIZER,
             "optimizer = { name = \"adam\", learning-rate = 5e-3 }",
             ["unknown variant `adam`", "`adamw`"],
@@ -83,7 +88,57 @@ fn values_that_cannot_be_are_refused_with_those_that_can() {
         (
             WEIGHT,
             "weight = { bits = 4 }",
-            ["quant.weight.coding is missing", "\"ausn\" or \"float\""],
+            ["quant.weight.coding is missing", "\"ausn\", \"int\", \"power-of-two\", \"apot\""],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"int\", bits = 4, underflow = \"gradual\" }",
+            ["quant.weight.underflow", "does not belong to coding = \"int\""],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"apot\", bits = 7 }",
+            ["quant.weight.bits is 7", "must be 2 to 6"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"power-of-two\" }",
+            ["quant.weight.bits is missing", "must be 2 to 5"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"mxfp4\", granularity = \"per-channel\" }",
+            ["quant.weight.granularity", "coding = \"mxfp4\", which sets it itself"],
+        ),
+        (
+            ACTIVATION,
+            "activation = { coding = \"mxfp4\" }",
+            ["quant.activation.coding is mxfp4", "\"minifloat\" has the same levels"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"minifloat\", exponent-bits = 4 }",
+            ["quant.weight.mantissa-bits", "is missing"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"minifloat\", exponent-bits = 1, mantissa-bits = 2, reserved = \"ieee\" }",
+            ["quant.weight.exponent-bits is refused", "no normal number"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"affine\", bits = 4, learn-range = \"lsq\" }",
+            ["quant.weight.learn-range", "does not belong to coding = \"affine\""],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"int\", bits = 4, learn-range = \"pact\" }",
+            ["quant.weight.learn-range is \"pact\"", "for activations"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"int\", bits = 4, learn-range = \"lsq\", scale = \"power-of-two\" }",
+            ["quant.weight.scale is \"power-of-two\"", "\"tqt\" trains either"],
         ),
         (
             WEIGHT,

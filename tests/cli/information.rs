@@ -67,6 +67,12 @@ fn plan_shows_what_rules_and_settings_give_each_tensor() {
     assert_eq!((&weight["bits"], &weight["exponent_bits"]), (&4.into(), &2.into()));
     assert_eq!((&weight["granularity"], &weight["range"]), (&"group of 32".into(), &"mse".into()));
     assert_eq!(row("classifier", "weight")["coding"], "float");
+    let shown = |set: &str| {
+        let args = ["plan", "config.toml", "--set", set];
+        workspace.ausn(args).success()
+    };
+    shown("quant.weight={ coding = 'mxfp6-e2m3' }").prints(["mxfp6-e2m3", "group of 32"]);
+    shown("quant.weight={ coding = 'int', bits = 4, learn-range = 'lsq' }").prints(["free, lsq"]);
     let input = row("classifier", "input");
     assert_eq!((&input["bits"], &input["granularity"]), (&8.into(), &"tensor".into()));
 }

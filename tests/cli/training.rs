@@ -137,6 +137,11 @@ fn every_quantized_weight_is_on_its_grid_and_the_codes_hold_it_bit_for_bit() {
              group-size = 32 }",
         ),
         (RESNET, "{ coding = 'ausn', bits = 4, granularity = 'per-channel' }"),
+        (RESNET, "{ coding = 'int', bits = 4, granularity = 'per-channel' }"),
+        (LSTM, "{ coding = 'mxfp4' }"),
+        (LSTM, "{ coding = 'mxfp8-e5m2' }"),
+        (LSTM, "{ coding = 'minifloat', exponent-bits = 3, mantissa-bits = 2, reserved = 'nan' }"),
+        (LSTM, "{ coding = 'power-of-two', bits = 4, learn-range = 'tqt' }"),
         (
             RESNET,
             "{ coding = 'ausn', exponent-bits = 3, superposition-bits = 2, \
@@ -325,6 +330,52 @@ fn runs_are_numbered_where_no_folder_is_named() {
             .success()
             .prints([format!("run folder: {expected}")]);
         assert!(workspace.path(expected).join("summary.json").is_file());
+    }
+}
+
+#[test]
+fn ranges_that_train_are_those_of_the_log_the_codes_and_the_evaluation() {
+    let workspace = Workspace::new();
+    let sets = [
+        "quant.weight={ coding = 'apot', bits = 4, granularity = 'per-channel', learn-range = 'lsq' }",
+        "quant.activation={ coding = 'int', bits = 8, learn-range = 'tqt', scale = 'free', range = 'mse' }",
+        "train.float.epochs=0",
+        "train.quantized.epochs=1",
+        "train.quantized.optimizer.learning-rate=0.02",
+    ];
+    let config = format!(
+        "{LSTM}\n[[quant.layer]]\nmatch = \"classifier\"\nweight = {{ coding = \"affine\", bits = 6, learn-range = \"none\" }}\n"
+    );
+    let left_out = "`classifier.layer.weight` is not in codes.safetensors: its levels are not";
+    workspace.train(&config, "run", &sets).success().says([left_out]);
+    let log = workspace.read("run/layers.csv");
+    let mut log = csv::Reader::from_reader(log.as_bytes());
+    let header = log.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = log.records().map(Result::unwrap).collect();
+    let field = |row: &csv::StringRecord, name: &str| {
+        row[header.iter().position(|h| h == name).unwrap()].to_string()
+    };
+    let (before, after) = rows.split_at(rows.len() / 2);
+    for (before, after) in before.iter().zip(after) {
+        let coding = field(before, "coding");
+        let empty = ["exponent_bits", "superposition_bits", "underflow", "range_min", "range_max"];
+        assert!(empty.iter().all(|name| field(before, name).is_empty()), "{before:?}");
+        let scale = |row| field(row, "scale_max").parse::<f32>().unwrap();
+        match coding.as_str() {
+            "affine" => {}
+            _ => assert!(scale(before) != scale(after), "{before:?}: the range did not train"),
+        }
+    }
+    let evaluated = workspace.ausn(["evaluate", "run", "--json"]).success().json();
+    let evaluated = evaluated["layers"].as_array().unwrap().clone();
+    assert_eq!(evaluated.len(), after.len());
+    for (layer, row) in evaluated.iter().zip(after) {
+        let logged: f32 = field(row, "scale_max").parse().unwrap();
+        assert_eq!(layer["scale_max"].as_f64().unwrap() as f32, logged);
+        assert_eq!(
+            layer["sqnr_db"].as_f64().unwrap(),
+            field(row, "sqnr_db").parse::<f64>().unwrap()
+        );
     }
 }
 
