@@ -81,6 +81,7 @@ mod packing;
 mod quantizer;
 mod rounding;
 mod table;
+pub mod theory;
 
 pub use any::Format;
 pub(crate) use any::RawFormat;
