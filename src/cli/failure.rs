@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::coding::CodingError;
+use crate::coding::theory::TheoryError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::devices::DeviceError;
@@ -58,6 +59,12 @@ impl From<ConfigError> for Failure {
 
 impl From<CodingError> for Failure {
     fn from(error: CodingError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<TheoryError> for Failure {
+    fn from(error: TheoryError) -> Self {
         Self::refused(error.to_string())
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a command; prints, never computes.
 
+mod analyze;
 mod coding;
 mod datasets;
 mod device;
@@ -74,6 +75,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show the levels of a coding, and how it encodes given numbers.
     Coding(coding::CodingArgs),
+    /// Compare the codings of a bit width on a density: expected clipping and rounding error over the range.
+    Analyze(analyze::AnalyzeArgs),
 }
 
 /// Which configuration, and what to change in it.
@@ -137,6 +140,7 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "remote")]
         Command::Serve(args) => serve::run(args),
         Command::Coding(args) => coding::run(args, &global),
+        Command::Analyze(args) => analyze::run(args, &global),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

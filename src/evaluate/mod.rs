@@ -1,6 +1,7 @@
 //! Evaluation: the task's metric on each split, and the quantization error of each quantized tensor.
 
 mod layers;
+mod sqnr_chart;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use crate::quant::{QuantizedModel, Quantizers};
 use crate::tasks::{EvaluationSplit, Measure, Prefetch, Task, TaskError, batches_by_size};
 
 pub use layers::{LayerError, LayerTable, write_csv};
+pub use sqnr_chart::{SqnrPanel, sqnr_chart};
 
 /// What was measured on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -7,6 +7,7 @@
 mod common;
 mod support;
 
+mod analyze;
 mod checkpoints;
 mod coding;
 mod config;
