@@ -70,6 +70,7 @@
 //! | [`metrics`] | what tasks measure, as pure arithmetic |
 //! | [`devices`] | devices by name, also of other machines |
 //! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
+//! | [`search`] | a coding for each layer under a budget |
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
 
@@ -86,5 +87,6 @@ pub mod metrics;
 pub mod models;
 pub mod nn;
 pub mod quant;
+pub mod search;
 pub mod tasks;
 pub mod train;

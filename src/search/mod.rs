@@ -1,0 +1,42 @@
+//! Adaptive superposition under a budget: one coding for each layer, so that the whole loses least.
+//!
+//! | piece | what it does |
+//! |---|---|
+//! | [`Candidate`] | what one coding costs a layer, and what it loses there |
+//! | [`choose`] | one candidate for each layer: least summed error within a budget, exact |
+//! | [`CostModel`] | what a coding costs a layer: bits, bytes, or multiply-accumulates by a cost table |
+//!
+//! The choice is exact where error and cost are sums over layers, as squared errors and all three cost models are.
+//! An objective that is no such sum has to be brought into this form, layer by layer with the others held fixed.
+//!
+//! ```
+//! use ausn::search::{Candidate, CostModel, LayerSize, choose};
+//!
+//! // Two layers, each in 3 or 5 bits; the errors are those of the coded weights.
+//! let sizes = [
+//!     LayerSize { weights: 1000, ..LayerSize::default() },
+//!     LayerSize { weights: 500, ..LayerSize::default() },
+//! ];
+//! let errors = [[(3, 0.20), (5, 0.02)], [(3, 0.50), (5, 0.03)]];
+//!
+//! let model = CostModel::AverageBits;
+//! let mut layers = Vec::new();
+//! for (size, errors) in sizes.iter().zip(errors) {
+//!     let mut candidates = Vec::new();
+//!     for (bits, error) in errors {
+//!         candidates.push(Candidate { cost: model.cost(size, bits, 8)?, error });
+//!     }
+//!     layers.push(candidates);
+//! }
+//!
+//! let choice = choose(&layers, model.budget(4.0, &sizes))?;
+//! assert_eq!(choice.candidates, [0, 1], "the small layer gains more for a bit");
+//! assert!(choice.is_optimal());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cost;
+mod knapsack;
+
+pub use cost::{CostError, CostModel, CostTable, LayerSize};
+pub use knapsack::{Candidate, Choice, KnapsackError, choose};
