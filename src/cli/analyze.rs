@@ -134,6 +134,7 @@ fn ranking(found: &Analysis) -> Table {
         "clipped",
         "SQNR",
         other_name,
+        "2^r, mean over sigma",
     ];
     let rows = found.codings.iter().map(|sweep| {
         let best = found.ranked_by.best(sweep);
@@ -151,8 +152,9 @@ fn ranking(found: &Analysis) -> Table {
             format!("{:.3e}", best.error.clipping),
             format!("{:.3e}", best.error.rounding),
             format!("{:.2} %", 100.0 * best.error.clipped),
-            decibels(best),
-            decibels(other.best(sweep)),
+            decibels(best.sqnr_db),
+            decibels(other.best(sweep).sqnr_db),
+            decibels(sweep.mean_power_of_two_db),
         ]
     });
     table(header.map(String::from).to_vec(), rows)
@@ -175,32 +177,37 @@ fn over_ranges(codings: &[Sweep]) -> Table {
 
 /// The best coding for each kind of range.
 fn optimum(codings: &[Sweep]) -> String {
-    let best = |scale: Scale| {
-        let loss = |sweep: &&Sweep| scale.best(sweep).error.total();
-        codings.iter().min_by(|a, b| loss(a).total_cmp(&loss(b)))
+    let best = |sqnr: fn(&Sweep) -> f64| {
+        let best = codings.iter().max_by(|a, b| sqnr(a).total_cmp(&sqnr(b)));
+        best.expect("every width has a coding")
     };
-    let line = |scale: Scale, range: &dyn Fn(&Sweep) -> String| {
-        best(scale).map_or(String::new(), |sweep| {
-            let point = scale.best(sweep);
-            format!(
-                "{}: {}, M = {:.3} sigma, {} ({:.0} % of the error is clipping)",
-                range(sweep),
-                sweep.grid.name(),
-                point.max_in_sigmas,
-                decibels(point),
-                100.0 * point.error.clipping_share(),
-            )
-        })
+    let describe = |sweep: &Sweep, point: &RangePoint| {
+        format!(
+            "{}, M = {:.3} sigma, {}, {:.0} % of the error is clipping",
+            sweep.grid.name(),
+            point.max_in_sigmas,
+            decibels(point.sqnr_db),
+            100.0 * point.error.clipping_share(),
+        )
     };
-    let power_of_two = line(Scale::PowerOfTwo, &|sweep| {
-        format!("best power-of-two range, r = {}", sweep.best_power_of_two.range_exponent)
-    });
-    let free = line(Scale::Free, &|sweep| format!("best free scale, {:.4}", sweep.best_free.scale));
-    format!("{power_of_two}\n{free}")
+    let here = best(|sweep| sweep.best_power_of_two.point.sqnr_db);
+    let mean = best(|sweep| sweep.mean_power_of_two_db);
+    let free = best(|sweep| sweep.best_free.sqnr_db);
+    format!(
+        "best power-of-two range: r = {}, {}\n\
+         best power-of-two range in the mean over an octave of sigma: {}, {}\n\
+         best free scale: {:.4}, {}",
+        here.best_power_of_two.range_exponent,
+        describe(here, &here.best_power_of_two.point),
+        mean.grid.name(),
+        decibels(mean.mean_power_of_two_db),
+        free.best_free.scale,
+        describe(free, &free.best_free),
+    )
 }
 
-fn decibels(point: &RangePoint) -> String {
-    format!("{:.2} dB", point.sqnr_db)
+fn decibels(decibels: f64) -> String {
+    format!("{decibels:.2} dB")
 }
 
 fn table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Table {

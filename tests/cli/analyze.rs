@@ -58,8 +58,9 @@ fn text_shows_ranking_ranges_and_optimum() {
             "ausn4u E4S0 (power of two)",
             "with a free scale",
             "SQNR in dB over the range exponent r",
-            "best power-of-two range, r = ",
-            "best free scale, ",
+            "best power-of-two range: r = ",
+            "in the mean over an octave of sigma: ausn4u E",
+            "best free scale: ",
         ]);
 }
 

@@ -48,6 +48,9 @@ pub struct Sweep {
     pub power_of_two: Vec<PowerOfTwoPoint>,
     /// The power-of-two range of least error.
     pub best_power_of_two: PowerOfTwoPoint,
+    /// The SQNR in dB at the best power-of-two range, in the mean over standard deviations spread evenly over an
+    /// octave: which of them fit a power of two well is chance.
+    pub mean_power_of_two_db: f64,
     /// Any scale, evenly spaced in its logarithm and ascending.
     pub free: Vec<RangePoint>,
     /// The scale of least error.
@@ -87,6 +90,14 @@ impl Sweep {
         let steps = lowest * STEPS_PER_OCTAVE..=highest * STEPS_PER_OCTAVE;
         let free: Vec<RangePoint> =
             steps.map(|i| at(scale_of(f64::from(i) * step).exp2())).collect();
+        // Scales an octave apart are the power-of-two ranges of one deviation.
+        let octave = STEPS_PER_OCTAVE as usize;
+        let of_deviation = |first: usize| {
+            let decibels = free.iter().skip(first).step_by(octave).map(|point| point.sqnr_db);
+            decibels.fold(f64::NEG_INFINITY, f64::max)
+        };
+        let mean_power_of_two_db = (0..octave).map(of_deviation).sum::<f64>() / octave as f64;
+
         let coarse = free
             .iter()
             .chain([&best_power_of_two.point])
@@ -97,7 +108,7 @@ impl Sweep {
         let fine = at(golden_section(loss, middle - step, middle + step).exp2());
         let best_free = if fine.error.total() < coarse.error.total() { fine } else { *coarse };
 
-        Ok(Self { power_of_two, best_power_of_two, best_free, free, grid })
+        Ok(Self { grid, power_of_two, best_power_of_two, mean_power_of_two_db, free, best_free })
     }
 }
 
@@ -183,6 +194,21 @@ mod tests {
         assert!((moved.scale / free.scale - 1.3).abs() < 1e-6);
         assert!((moved.sqnr_db - free.sqnr_db).abs() < 1e-12);
         assert!(odd.best_power_of_two.point.sqnr_db < free.sqnr_db);
+    }
+
+    #[test]
+    fn mean_over_deviations_is_that_of_sweeps_of_their_own() {
+        for (e, s) in [(1, 2), (2, 1), (3, 0)] {
+            let at = |i: i32| sweep(e, s, Density::Laplace, (f64::from(i) / 16.0).exp2());
+            let best = |i| at(i).best_power_of_two.point.sqnr_db;
+            let mean = (0..16).map(best).sum::<f64>() / 16.0;
+            for i in [0, 5] {
+                // The sixteen steps start elsewhere in the octave, but are as many and as far apart.
+                let found = at(i).mean_power_of_two_db;
+                assert!((found - mean).abs() < 0.02, "E{e}S{s}: {found} {mean}");
+            }
+            assert!(mean <= at(0).best_free.sqnr_db);
+        }
     }
 
     #[test]
