@@ -69,6 +69,8 @@
 //! assert_eq!(coding.error(&weights).clipped, 0);
 //! # Ok::<(), ausn::coding::CodingError>(())
 //! ```
+//!
+//! What a coding is expected to lose on a density of numbers, without any data, is in [`theory`].
 
 mod any;
 mod apot;

@@ -11,7 +11,8 @@
 //! is a lower bound of what is sought (Lagrange). Its maximum over `p` is where the steps of all layers' lower convex
 //! hulls, taken by falling gain for their cost, use the budget up: a piecewise linear function of the budget, which
 //! is made once for the layers from each on. That greedy walk, and exchanges of single candidates for what it leaves
-//! over, give an upper bound. //!
+//! over, give an upper bound.
+//!
 //! What is left is solved by dynamic programming over the frontier of partial choices: layer by layer, those of the
 //! widest span of cost first, each partial choice is extended by each candidate, and dropped where it cannot fit the
 //! budget, where its error and the lower bound of the layers to come for the budget left are above the upper bound,
@@ -21,10 +22,9 @@
 //!
 //! The bounds close in as layers grow in number, so that real problems keep few partial choices (those of 200 layers
 //! of 60 candidates take a second or less), and layers of one size have few different sums besides. But the problem
-//! is NP-hard: where a frontier would grow beyond [`WIDEST`],
-//! only the partial choices of the lowest bounds go on, and the lowest bound among the others, kept in
-//! [`Choice::lower_bound`], tells how far the result is from the optimum at most. Time is then within
-//! `layers * candidates * WIDEST` steps and the logarithm of a sort.
+//! is NP-hard: where a frontier would grow beyond [`WIDEST`], only the partial choices of the lowest bounds go on,
+//! and the lowest bound among the others, kept in [`Choice::lower_bound`], tells how far the result is from the
+//! optimum at most. Time is then within `layers * candidates * WIDEST` steps and the logarithm of a sort.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -214,23 +214,23 @@ struct Envelope {
 impl Envelope {
     /// Of each layer and those behind it, and of none at the end.
     fn of_rests(layers: &[&[Candidate]], hulls: &[Vec<usize>]) -> Vec<Self> {
-        // By falling gain.
-        let mut steps: Vec<(f64, f64)> = Vec::new();
-        let mut start = (0.0, 0.0);
-        let mut envelopes = vec![Self { corners: vec![start] }];
+        let mut steps: Vec<(Candidate, Candidate)> = Vec::new();
+        let mut least_error = (0.0, 0.0);
+        let mut envelopes = vec![Self { corners: vec![least_error] }];
         for (layer, hull) in layers.iter().zip(hulls).rev() {
-            start = (start.0 + layer[hull[0]].cost, start.1 + layer[hull[0]].error);
-            steps.extend(hull.windows(2).map(|pair| {
-                let (from, to) = (layer[pair[0]], layer[pair[1]]);
-                (to.cost - from.cost, from.error - to.error)
-            }));
-            steps.sort_by(|a, b| (b.1 / b.0).total_cmp(&(a.1 / a.0)));
-            let mut corners = vec![start];
-            let mut at = start;
-            for (cost, gain) in &steps {
-                at = (at.0 + cost, at.1 - gain);
-                corners.push(at);
-            }
+            let last = layer[hull[hull.len() - 1]];
+            least_error = (least_error.0 + last.cost, least_error.1 + last.error);
+            steps.extend(hull.windows(2).map(|pair| (layer[pair[0]], layer[pair[1]])));
+            steps.sort_by(|a, b| gain(a.0, a.1).total_cmp(&gain(b.0, b.1)));
+            // Backwards from the least error, so that one huge error of a cheap candidate does not take the digits
+            // of all others.
+            let back = |at: &mut (f64, f64), (from, to): &(Candidate, Candidate)| {
+                *at = (at.0 - (to.cost - from.cost), at.1 + (from.error - to.error));
+                Some(*at)
+            };
+            let mut corners = vec![least_error];
+            corners.extend(steps.iter().scan(least_error, back));
+            corners.reverse();
             envelopes.push(Self { corners });
         }
         envelopes.reverse();
@@ -242,12 +242,17 @@ impl Envelope {
         let next = self.corners.partition_point(|corner| corner.0 <= room);
         match (next.checked_sub(1).map(|before| self.corners[before]), self.corners.get(next)) {
             (Some(before), Some(after)) => {
-                before.1 + (after.1 - before.1) * ((room - before.0) / (after.0 - before.0))
+                after.1 + (before.1 - after.1) * ((after.0 - room) / (after.0 - before.0))
             }
             (Some(last), None) => last.1,
-            (None, Some(first)) if room >= first.0 - ROUNDING * first.0 => first.1,
+            (None, Some(first)) if first.0 - room <= self.rounding() => first.1,
             (None, _) => f64::INFINITY,
         }
+    }
+
+    /// Of costs, which were summed in another order than those of a choice.
+    fn rounding(&self) -> f64 {
+        ROUNDING * self.corners.last().map_or(0.0, |last| last.0)
     }
 }
 
@@ -257,8 +262,8 @@ struct Problem<'a> {
     budget: f64,
     /// Of the layers from each on.
     envelopes: Vec<Envelope>,
-    /// What a comparison of bounds allows for rounding.
-    slack: f64,
+    /// The summed magnitudes of the least errors, to which rounding is relative.
+    least_errors: f64,
 }
 
 /// A choice for the first layers.
@@ -281,9 +286,10 @@ struct Link {
 
 impl<'a> Problem<'a> {
     fn new(layers: &'a [&'a [Candidate]], hulls: &[Vec<usize>], budget: f64) -> Self {
-        let largest = |layer: &&[Candidate]| layer.iter().fold(0.0, |m, c| c.error.abs().max(m));
-        let slack = ROUNDING * layers.iter().map(largest).sum::<f64>();
-        Self { layers, budget, envelopes: Envelope::of_rests(layers, hulls), slack }
+        let least =
+            |(layer, hull): (&&[Candidate], &Vec<usize>)| layer[hull[hull.len() - 1]].error.abs();
+        let least_errors = layers.iter().zip(hulls).map(least).sum();
+        Self { layers, budget, envelopes: Envelope::of_rests(layers, hulls), least_errors }
     }
 
     /// Takes the steps of all hulls by falling gain while they fit the budget.
@@ -343,7 +349,7 @@ impl<'a> Problem<'a> {
     /// Dynamic programming with frontiers of at most `width`: the best choice found, and the lowest bound among the
     /// partial choices that were left out for want of room (infinite if none was).
     fn search(&self, best: Choice, width: usize) -> (Choice, f64) {
-        let limit = best.error + self.slack;
+        let limit = best.error + ROUNDING * (best.error.abs() + self.least_errors);
         let mut dropped = f64::INFINITY;
         let mut links: Vec<Vec<Link>> = Vec::with_capacity(self.layers.len());
         let start = Link { parent: 0, candidate: 0 };
@@ -586,6 +592,16 @@ mod tests {
         assert_eq!((found.candidates, found.cost, found.error), (vec![1, 1], 6.0, 1.0));
         let found = choose(&layers, 5.9).unwrap();
         assert_eq!((found.candidates, found.cost, found.error), (vec![1, 2], 3.0, 3.0));
+    }
+
+    #[test]
+    fn a_huge_error_does_not_hide_small_ones() {
+        let wild = layer(&[(1.0, 1e30), (2.0, 1e-3)]);
+        let fine = layer(&[(1.0, 3e-5), (2.0, 2e-5), (3.0, 1e-5)]);
+        let layers: Vec<Vec<Candidate>> = [vec![wild], vec![fine; 30]].concat();
+        let found = choose(&layers, 61.0).unwrap();
+        assert!(found.is_optimal());
+        assert_close((found.cost, found.error * 1e5), (61.0, 100.0 + 30.0 * 2.0 + 1.0));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Density {
         if from >= to {
             return 0.0;
         }
-        // With `about` at an edge or outside, every term below has one sign and nothing cancels.
+        // With `about` at an edge or outside, the integrals below are sums of terms of one sign, or can be made so.
         if from < about && about < to {
             return self.squared_about(about, from, about) + self.squared_about(about, about, to);
         }

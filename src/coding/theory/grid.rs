@@ -59,6 +59,7 @@ impl Grid {
     /// The expected error of coding numbers of `density` by the nearest of `scale` times these levels, for a
     /// positive `scale`.
     pub fn expected_error(&self, scale: f64, density: Density, side: Side) -> ExpectedError {
+        debug_assert!(scale > 0.0, "a scale of {scale} is not positive");
         let last = self.levels.len() - 1;
         let mut error = ExpectedError::default();
         let mut low = f64::NEG_INFINITY;
