@@ -178,7 +178,8 @@ fn over_ranges(codings: &[Sweep]) -> Table {
 /// The best coding for each kind of range.
 fn optimum(codings: &[Sweep]) -> String {
     let best = |sqnr: fn(&Sweep) -> f64| {
-        let best = codings.iter().max_by(|a, b| sqnr(a).total_cmp(&sqnr(b)));
+        // The first of equals, as in the ranking.
+        let best = codings.iter().min_by(|a, b| sqnr(b).total_cmp(&sqnr(a)));
         best.expect("every width has a coding")
     };
     let describe = |sweep: &Sweep, point: &RangePoint| {
