@@ -36,7 +36,7 @@ const NARROW: usize = 1 << 8;
 /// The most partial choices that go on from one layer to the next.
 const WIDEST: usize = 1 << 14;
 
-/// Room for rounding in comparisons of bounds, relative to the numbers that they are made of.
+/// Room for rounding where sums of the same numbers are compared, relative to these numbers.
 const ROUNDING: f64 = 1e-12;
 
 /// What a coding costs a layer, and what it loses there.
@@ -111,7 +111,8 @@ pub enum KnapsackError {
 }
 
 /// Chooses one candidate for each layer so that the summed error is least and the summed cost within `budget`; of
-/// equal errors, the cheaper. Costs that are not whole numbers keep the budget up to their rounding in `f64`.
+/// equal errors, the cheaper. The budget is kept up to one part in 10^12, the room that sums of fractions need: the
+/// summed cost of some choice, whatever the order it was summed in, is a budget that this choice keeps.
 ///
 /// # Errors
 ///
@@ -133,10 +134,11 @@ fn choose_within(
     let hulls: Vec<Vec<usize>> = ordered.iter().map(|layer| convex_hull(layer)).collect();
     let cheapest: Vec<usize> = hulls.iter().map(|hull| hull[0]).collect();
     let (least, _) = sums(&ordered, &cheapest);
-    if budget.is_nan() || least > budget {
+    let roomy = budget + ROUNDING * budget.abs();
+    if budget.is_nan() || least > roomy {
         return Err(KnapsackError::Infeasible { budget, least });
     }
-    let problem = Problem::new(&ordered, &hulls, budget);
+    let problem = Problem::new(&ordered, &hulls, roomy);
     let mut best = problem.improve(problem.greedy(&hulls));
     let mut dropped = f64::NEG_INFINITY;
     for width in widths {
@@ -592,6 +594,25 @@ mod tests {
         assert_eq!((found.candidates, found.cost, found.error), (vec![1, 1], 6.0, 1.0));
         let found = choose(&layers, 5.9).unwrap();
         assert_eq!((found.candidates, found.cost, found.error), (vec![1, 2], 3.0, 3.0));
+    }
+
+    #[test]
+    fn a_choice_keeps_the_budget_that_is_its_own_cost() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..200 {
+            let candidate = |i: u32| {
+                let step = f64::from(i);
+                Candidate { cost: 0.1 + step * random.random_range(0.1..0.9), error: -step }
+            };
+            let layers: Vec<Vec<Candidate>> = vec![(0..3).map(candidate).collect(); 40];
+            for candidate in 0..3 {
+                let (cost, error) = sums(&layers, &[candidate; 40]);
+                assert!(choose(&layers, cost).unwrap().error <= error);
+                // As a product, which rounds otherwise.
+                let cost = 40.0 * layers[0][candidate].cost;
+                assert!(choose(&layers, cost).unwrap().error <= error);
+            }
+        }
     }
 
     #[test]
