@@ -4,6 +4,7 @@
 //! Its values are then checked, so that code past it meets none that is impossible.
 //! Every error names the file, the line, the key, what was found and what is allowed.
 
+mod draft;
 mod error;
 mod model;
 mod quant;
@@ -14,7 +15,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub use draft::{Draft, Quantized};
 pub use error::ConfigError;
+pub(crate) use error::{line_at, line_of};
 pub use model::{Arch, ModelConfig};
 pub use quant::QuantConfig;
 pub use stage::{
@@ -63,7 +66,14 @@ impl Config {
     ///
     /// See [`load`](Self::load).
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = error::with_overrides(text, path, overrides)?;
+        let text = match overrides {
+            [] => text.to_string(),
+            overrides => {
+                let mut draft = Draft::parse(text, path)?;
+                draft.set(overrides)?;
+                draft.text()
+            }
+        };
         let mut config: Config = toml::from_str(&text)
             .map_err(|error| ConfigError::syntax(path, &text, error, overrides))?;
         config.text = text;

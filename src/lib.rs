@@ -71,6 +71,7 @@
 //! | [`devices`] | devices by name, also of other machines |
 //! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
 //! | [`search`] | a coding for each layer under a budget |
+//! | [`suite`] | tasks x codings x seeds: runs of a whole table, and the table |
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
 
@@ -88,5 +89,7 @@ pub mod models;
 pub mod nn;
 pub mod quant;
 pub mod search;
+pub mod suite;
 pub mod tasks;
 pub mod train;
+pub mod version;

@@ -8,6 +8,7 @@ use crate::coding::theory::TheoryError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::devices::DeviceError;
+use crate::suite::SuiteError;
 use crate::tasks::TaskError;
 use crate::train::TrainError;
 
@@ -77,6 +78,12 @@ impl From<DataError> for Failure {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
+        Self::new(error.to_string(), error.is_user_error())
+    }
+}
+
+impl From<SuiteError> for Failure {
+    fn from(error: SuiteError) -> Self {
         Self::new(error.to_string(), error.is_user_error())
     }
 }

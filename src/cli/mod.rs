@@ -9,6 +9,7 @@ mod failure;
 mod plan;
 #[cfg(feature = "remote")]
 mod serve;
+mod table;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
@@ -65,6 +66,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Show which coding each layer of a configuration's model gets.
     Plan(plan::PlanArgs),
+    /// Run a suite of tasks, codings and seeds, and write its tables.
+    Table(table::TableArgs),
     /// List, download and check data sets.
     #[command(subcommand)]
     Datasets(datasets::DatasetsCommand),
@@ -135,6 +138,7 @@ pub fn run() -> ExitCode {
         Command::Train(args) => train::run(args, &global),
         Command::Evaluate(args) => evaluate::run(args, &global),
         Command::Plan(args) => plan::run(args, &global),
+        Command::Table(args) => table::run(args, &global),
         Command::Datasets(command) => datasets::run(command, &global),
         Command::Devices => device::run(&global),
         #[cfg(feature = "remote")]

@@ -27,6 +27,9 @@ pub(super) struct TrainArgs {
     /// Folder of the run, new or empty [default: the next free runs/NAME-NNN].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Stop at once when the standard input ends: with the process that started this one.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
@@ -34,6 +37,12 @@ pub(super) struct TrainArgs {
 }
 
 pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
+    if args.stop_with_stdin {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(130);
+        });
+    }
     let (config, folder) = match (&args.resume, &args.config) {
         (Some(folder), _) => {
             let run = RunFolder::open(folder)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use toml_edit::{Document, DocumentMut, Item, Value};
+use toml_edit::{Document, TomlError};
 
 use super::Problem;
 
@@ -64,6 +64,13 @@ impl ConfigError {
         Self::Syntax { path: path.to_path_buf(), message }
     }
 
+    /// The same before anything was read from the text.
+    pub(super) fn toml(path: &Path, text: &str, error: &TomlError) -> Self {
+        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        let message = format!("line {line}: {}", error.message());
+        Self::Syntax { path: path.to_path_buf(), message }
+    }
+
     pub(super) fn value(path: &Path, text: &str, problem: Problem) -> Self {
         Self::Value {
             path: path.to_path_buf(),
@@ -74,12 +81,13 @@ impl ConfigError {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+/// The line of a place in a text, counted from 1.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
     text[..offset.min(text.len())].matches('\n').count() + 1
 }
 
 /// The line of a dotted key, or of the closest table around it that the text has.
-fn line_of(text: &str, key: &str) -> Option<usize> {
+pub(crate) fn line_of(text: &str, key: &str) -> Option<usize> {
     let document = Document::parse(text).ok()?;
     let mut item = document.as_item();
     let mut line = None;
@@ -96,50 +104,4 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
         }
     }
     line
-}
-
-/// Applies `key=value` overrides to a TOML text.
-pub(super) fn with_overrides(
-    text: &str,
-    path: &Path,
-    overrides: &[String],
-) -> Result<String, ConfigError> {
-    if overrides.is_empty() {
-        return Ok(text.to_string());
-    }
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        let line = error.span().map(|span| line_at(text, span.start)).unwrap_or(1);
-        ConfigError::Syntax {
-            path: path.to_path_buf(),
-            message: format!("line {line}: {}", error.message()),
-        }
-    })?;
-    for set in overrides {
-        let fail =
-            |message: &str| ConfigError::Override { text: set.clone(), message: message.into() };
-        let (key, value) = set
-            .split_once('=')
-            .ok_or_else(|| fail("expected key=value, such as train.batch-size=64"))?;
-        // What is not a TOML value is taken as a string, so that quotes need no shell escapes.
-        let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
-        let mut item: &mut Item = document.as_item_mut();
-        for part in key.trim().split('.') {
-            if part.is_empty() {
-                return Err(fail("the key has an empty part"));
-            }
-            item = match part.parse::<usize>() {
-                Ok(index) => {
-                    item.get_mut(index).ok_or_else(|| fail("there is no such list entry"))?
-                }
-                Err(_) => {
-                    if !(item.is_none() || item.is_table_like()) {
-                        return Err(fail("the key goes through a value that is not a table"));
-                    }
-                    &mut item[part]
-                }
-            };
-        }
-        *item = Item::Value(value);
-    }
-    Ok(document.to_string())
 }

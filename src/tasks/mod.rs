@@ -26,7 +26,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::{InferenceStep, LearnerModel, SupervisedTraining, TrainStep};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{Arch, Config, TaskName};
@@ -124,8 +124,9 @@ pub struct MetricInfo {
     pub higher_is_better: bool,
 }
 
-/// How differences of a metric are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How values of a metric and their differences are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// In points, hundredths: what lies between 0 and 1.
     Fraction,
@@ -138,10 +139,31 @@ pub enum Unit {
 impl Unit {
     /// The change from one value of a metric to another.
     pub fn change(self, from: f64, to: f64) -> String {
+        format!("{:+.2} {}", self.difference(from, to), self.of_differences())
+    }
+
+    /// The change as a number, in the unit [`of_differences`](Self::of_differences).
+    pub fn difference(self, from: f64, to: f64) -> f64 {
         match self {
-            Unit::Fraction => format!("{:+.2} points", 100.0 * (to - from)),
-            Unit::Points => format!("{:+.2} points", to - from),
-            Unit::Ratio => format!("{:+.2} %", 100.0 * (to / from - 1.0)),
+            Unit::Fraction => 100.0 * (to - from),
+            Unit::Points => to - from,
+            Unit::Ratio => 100.0 * (to / from - 1.0),
+        }
+    }
+
+    /// What differences are counted in.
+    pub fn of_differences(self) -> &'static str {
+        match self {
+            Unit::Fraction | Unit::Points => "points",
+            Unit::Ratio => "%",
+        }
+    }
+
+    /// A value as tables show it: fractions in hundredths.
+    pub fn shown(self, value: f64) -> f64 {
+        match self {
+            Unit::Fraction => 100.0 * value,
+            Unit::Points | Unit::Ratio => value,
         }
     }
 }

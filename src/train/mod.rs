@@ -18,8 +18,8 @@ pub use error::TrainError;
 pub use interrupt::Interrupt;
 pub use loader::{EpochLoader, PartLoader};
 pub use pipeline::{
-    Evaluation, Start, Summary, TrainOptions, evaluate_config, evaluate_run, initial_network,
-    prepare, train,
+    Evaluation, LayerBits, Start, Summary, TrainOptions, evaluate_config, evaluate_run,
+    initial_network, prepare, train,
 };
 pub use renderer::Progress;
 pub use run_folder::RunFolder;

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::log::stage_seconds;
 use super::run_folder::read_record;
@@ -14,6 +14,7 @@ use crate::devices::Devices;
 use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
+use crate::version;
 
 /// Names of the stages in logs and files.
 const FLOAT: &str = "float";
@@ -41,9 +42,10 @@ pub struct TrainOptions {
 pub struct MetricSummary {
     /// Its name.
     pub name: String,
-    /// How differences of it are told.
-    #[serde(skip)]
+    /// How its values and their differences are told.
     pub unit: Unit,
+    /// Whether a larger value is better.
+    pub higher_is_better: bool,
     /// Of the float model.
     pub float: f64,
     /// Of the quantized model straight after calibration; absent where nothing is quantized.
@@ -85,6 +87,10 @@ pub struct Summary {
     pub seconds: Seconds,
     /// Quantized tensors.
     pub layers: usize,
+    /// What the model's first layer is quantized to.
+    pub first_layer: LayerBits,
+    /// What its last layer is quantized to.
+    pub last_layer: LayerBits,
     /// The model's parameters.
     pub parameters: usize,
     /// Training examples.
@@ -93,6 +99,10 @@ pub struct Summary {
     pub epochs: Epochs,
     /// The metric on all evaluation splits.
     pub splits: SplitSummary,
+    /// The version of the program that finished the run.
+    pub version: String,
+    /// The commit that it was built from, where that is known.
+    pub commit: Option<String>,
     /// Errors of the quantized tensors, before and after fine-tuning; in `layers.csv`.
     #[serde(skip)]
     pub layer_errors: Vec<LayerError>,
@@ -105,6 +115,31 @@ pub struct Epochs {
     pub float: usize,
     /// The quantization-aware stage.
     pub quantized: usize,
+}
+
+/// Bits of a layer's tensors; those of a float tensor are absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerBits {
+    /// The layer.
+    pub layer: String,
+    /// Of its weight, the widest where it has several.
+    pub weight: Option<u32>,
+    /// Of its input, the widest where it has several.
+    pub activation: Option<u32>,
+}
+
+impl LayerBits {
+    /// Looks a layer up among those that were measured.
+    fn of(layer: &str, errors: &[LayerError]) -> Self {
+        let widest = |kind: &str| {
+            errors.iter().filter(|e| e.layer == layer && e.kind == kind).map(|e| e.bits).max()
+        };
+        Self {
+            layer: layer.to_string(),
+            weight: widest("weight"),
+            activation: widest("activation"),
+        }
+    }
 }
 
 /// What a run starts from: a model, and which coding each of its tensors will get.
@@ -187,11 +222,16 @@ pub fn train<T: Task>(
     show(options.progress, FLOAT, &float);
     checkpoint(FLOAT)?;
 
+    let layers: Vec<String> = quant::sites(&network).into_iter().map(|site| site.layer).collect();
+    let bits = |layer: Option<&String>, errors: &[LayerError]| {
+        LayerBits::of(layer.map_or("", String::as_str), errors)
+    };
     let mut summary = Summary {
         task: task.name().to_string(),
         metric: MetricSummary {
             name: task.metric().name.to_string(),
             unit: task.metric().unit,
+            higher_is_better: task.metric().higher_is_better,
             float: float[0].value,
             calibrated: None,
             quantized: None,
@@ -199,6 +239,8 @@ pub fn train<T: Task>(
         seed,
         seconds: Seconds { float: stage_seconds(run, FLOAT), quantized: 0.0 },
         layers: plan.entries.len(),
+        first_layer: bits(layers.first(), &[]),
+        last_layer: bits(layers.last(), &[]),
         parameters: network.num_params(),
         train_examples: task.train_source().len(),
         epochs: Epochs {
@@ -206,6 +248,8 @@ pub fn train<T: Task>(
             quantized: config.train.quantized_stage().epochs,
         },
         splits: SplitSummary { float, calibrated: Vec::new(), quantized: Vec::new() },
+        version: version::VERSION.to_string(),
+        commit: version::COMMIT.map(str::to_string),
         layer_errors: Vec::new(),
     };
     if !plan.entries.is_empty() {
@@ -231,6 +275,8 @@ pub fn train<T: Task>(
         let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
         show(options.progress, QUANTIZED, &quantized);
         summary.layer_errors.extend(errors);
+        summary.first_layer = bits(layers.first(), &summary.layer_errors);
+        summary.last_layer = bits(layers.last(), &summary.layer_errors);
 
         run.write_record(QUANTIZED_MODEL, model.model.clone())?;
         run.write_with("layers.csv", |path| {

@@ -1,0 +1,242 @@
+//! `ausn table`
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, Global, device};
+use crate::suite::{
+    Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Table, Tally,
+    groups, replace_marked, run as run_cells, write_tables,
+};
+
+/// Run a suite of tasks, codings and seeds, and write its tables.
+///
+/// What has a result is not run again, and what was killed goes on from its last epoch. A cell that
+/// fails does not stop the others; it stands in the table as failed, and is tried again next time.
+#[derive(Args)]
+pub(super) struct TableArgs {
+    /// The suite, a TOML file.
+    suite: PathBuf,
+    /// Folder of the runs: each suite has a folder of its own in it.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+    /// Folder of the results [default: the suite's `out`].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Cells that run at once, each a process; they share the processor's cores.
+    #[arg(long, value_name = "K", default_value = "1", value_parser = at_least_one)]
+    jobs: usize,
+    /// Run the i-th of n parts, such as 2/8. A float run and its cells stay in one part.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Check the configurations of all cells and list them; run nothing.
+    #[arg(long, conflicts_with_all = ["tables_only", "readme"])]
+    dry_run: bool,
+    /// Write the tables from the results that are there; run nothing.
+    #[arg(long, conflicts_with_all = ["shard", "jobs", "device"])]
+    tables_only: bool,
+    /// Write the table into this file too, between `<!-- table:NAME -->` and `<!-- /table -->`.
+    #[arg(long, value_name = "FILE")]
+    readme: Option<PathBuf>,
+    /// Remove the checkpoints of each run that has ended; they are most of its size.
+    #[arg(long)]
+    drop_checkpoints: bool,
+    /// Device of all runs, such as `cuda:1`; `ausn devices` lists those of this machine.
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+}
+
+/// A cell in the list of a dry run.
+#[derive(Serialize)]
+struct Listed {
+    task: String,
+    cell: String,
+    seed: u64,
+    state: &'static str,
+    run: PathBuf,
+}
+
+pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
+    if let Some(name) = &args.device {
+        device::named("--device", name)?;
+    }
+    let shard: Shard = match &args.shard {
+        Some(text) => text.parse().map_err(|e| Failure::refused(format!("--shard {e}")))?,
+        None => Shard::default(),
+    };
+    let mut suite = Suite::load(&args.suite)?;
+    suite.out = args.out.clone().unwrap_or(suite.out);
+    let all = groups(&suite, &args.runs)?;
+    if args.dry_run {
+        return list(&shard.of(all), global);
+    }
+    let tally = match args.tables_only {
+        true => Tally::default(),
+        false => run_all(&args, &shard.of(all.clone()), global)?,
+    };
+    let table = Table::gather(&suite, &all)?;
+    write_tables(&suite, &table)?;
+    let text = table.markdown();
+    if let Some(readme) = &args.readme {
+        update(readme, &suite.name, &text)?;
+    }
+    global.print(&table, || format!("{text}\ntables: {}/table.*", suite.out.display()))?;
+    verdict(tally)
+}
+
+/// Exit code 0 only where nothing is left to do.
+fn verdict(tally: Tally) -> Result<(), Failure> {
+    let Tally { done, found, failed, stopped, elsewhere } = tally;
+    if stopped > 0 {
+        return Err(Failure::interrupted(format!(
+            "stopped with {stopped} cells left; the same command goes on"
+        )));
+    }
+    let all = done + found + failed + elsewhere;
+    if failed > 0 {
+        return Err(Failure::failed(format!(
+            "{failed} of {all} cells failed; the table says why. The same command tries them again"
+        )));
+    }
+    if elsewhere > 0 {
+        return Err(Failure::failed(format!(
+            "{elsewhere} of {all} cells are being run by another process, or start from a float run \
+             that is; give each process its own --shard"
+        )));
+    }
+    Ok(())
+}
+
+fn run_all(args: &TableArgs, groups: &[Group], global: &Global) -> Result<Tally, Failure> {
+    let stop = Stop::default();
+    stop_with_ctrl_c(&stop);
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot find this program: {error}")))?;
+    let mut arguments = Vec::new();
+    for (option, value) in [
+        ("--device", args.device.clone()),
+        ("--data-dir", global.data_dir.as_ref().map(|dir| dir.display().to_string())),
+    ] {
+        arguments.extend(value.into_iter().flat_map(|value| [option.to_string(), value]));
+    }
+    let processes =
+        Processes { program, arguments, threads: threads(args.jobs), stop: stop.clone() };
+    let total: usize = groups.iter().map(|group| group.all().count()).sum();
+    let ended = AtomicUsize::new(0);
+    let tell = |cell: &Cell, event: Event| {
+        let count = match event {
+            Event::Started => ended.load(Ordering::SeqCst),
+            _ => ended.fetch_add(1, Ordering::SeqCst) + 1,
+        };
+        if args.drop_checkpoints && matches!(event, Event::Done { .. }) {
+            drop_checkpoints(&cell.run);
+        }
+        if let (false, Some(line)) = (global.quiet, line(&event)) {
+            eprintln!("[{count}/{total}] {cell}: {line}");
+        }
+    };
+    Ok(run_cells(groups, &processes, args.jobs, &stop, &tell)?)
+}
+
+/// The threads that each of several processes may use; `None` for one process, and where the user
+/// has set it.
+fn threads(jobs: usize) -> Option<usize> {
+    let set = std::env::var_os("RAYON_NUM_THREADS").is_some();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (jobs > 1 && !set).then(|| (cores / jobs).max(1))
+}
+
+/// What is said of an event; of cells that were done before, their number in the count is enough.
+fn line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Started => "started".into(),
+        Event::Found => return None,
+        Event::Failed { reason } => format!("failed: {reason}"),
+        Event::Stopped => "stopped".into(),
+        Event::Elsewhere => "is being run by another process".into(),
+        Event::Done { record, seconds } => match &record.outcome {
+            Outcome::Done { summary } => {
+                let splits = &summary.splits;
+                let last = splits.quantized.first().or(splits.float.first());
+                let value = last.map_or(f64::NAN, |score| score.value);
+                format!("{} {value:.4}, {seconds:.0} s", summary.metric.name)
+            }
+            Outcome::Failed { reason } => format!("failed: {reason}"),
+        },
+    })
+}
+
+fn drop_checkpoints(run: &Path) {
+    let folder = run.join("checkpoints");
+    if let Err(error) = std::fs::remove_dir_all(&folder)
+        && folder.exists()
+    {
+        tracing::warn!("cannot remove {}: {error}", folder.display());
+    }
+}
+
+fn stop_with_ctrl_c(stop: &Stop) {
+    let stop = stop.clone();
+    let handler = move || match stop.request() {
+        true => std::process::exit(130),
+        false => eprintln!("\nstopping; press Ctrl-C again to stop at once"),
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("Ctrl-C will stop at once: {error}");
+    }
+}
+
+fn update(readme: &Path, name: &str, table: &str) -> Result<(), Failure> {
+    let fail = |action: &str, error: std::io::Error| {
+        Failure::failed(format!("cannot {action} {}: {error}", readme.display()))
+    };
+    let text = std::fs::read_to_string(readme).map_err(|error| fail("read", error))?;
+    let new = replace_marked(&text, readme, name, table)?;
+    std::fs::write(readme, new).map_err(|error| fail("write", error))
+}
+
+fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {
+    let listed = groups.iter().flat_map(Group::all).map(|cell| {
+        let state = match Record::load(cell)? {
+            Some(record) if record.is_done() => "done",
+            Some(_) => "failed",
+            None => "to do",
+        };
+        Ok(Listed {
+            task: cell.task.clone(),
+            cell: cell.column.clone().unwrap_or_else(|| "float".into()),
+            seed: cell.seed,
+            state,
+            run: cell.run.clone(),
+        })
+    });
+    let cells = listed.collect::<Result<Vec<Listed>, SuiteError>>()?;
+    global.print(&cells, || {
+        let mut table = comfy_table::Table::new();
+        table
+            .load_style(comfy_table::presets::ASCII_BORDERS_ONLY_CONDENSED)
+            .set_content_arrangement(comfy_table::ContentArrangement::Disabled)
+            .set_header(["task", "cell", "seed", "state", "run"]);
+        for cell in &cells {
+            table.add_row([
+                cell.task.clone(),
+                cell.cell.clone(),
+                cell.seed.to_string(),
+                cell.state.to_string(),
+                cell.run.display().to_string(),
+            ]);
+        }
+        let done = cells.iter().filter(|cell| cell.state == "done").count();
+        format!("{table}\n{} cells, {done} of them done; all configurations are valid", cells.len())
+    })
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("must be a number, at least 1".into()),
+        Ok(jobs) => Ok(jobs),
+    }
+}

@@ -1,0 +1,290 @@
+//! A configuration while it is changed.
+
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use super::{Config, ConfigError};
+
+/// A configuration file whose values are being changed; comments and order stay.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    path: PathBuf,
+    document: DocumentMut,
+}
+
+/// What `[quant]` gives codings to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantized {
+    /// Weights.
+    Weight,
+    /// Activations.
+    Activation,
+}
+
+impl Quantized {
+    /// Its key in `[quant]` and in a layer's rule.
+    pub fn key(self) -> &'static str {
+        match self {
+            Quantized::Weight => "weight",
+            Quantized::Activation => "activation",
+        }
+    }
+}
+
+/// Keys of `weight = { ... }` that do not belong to its coding. Those of a group only make sense
+/// together.
+const NOT_OF_THE_CODING: [&[&str]; 3] = [
+    &["range", "percentile", "ema-decay", "range-exponent"],
+    &["granularity", "group-size"],
+    &["estimator"],
+];
+
+impl Draft {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, and text that is not TOML.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// The same for a text; `path` names its origin in errors.
+    ///
+    /// # Errors
+    ///
+    /// Text that is not TOML.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let document = text.parse().map_err(|error| ConfigError::toml(path, text, &error))?;
+        Ok(Self { path: path.to_path_buf(), document })
+    }
+
+    /// The text as it is now.
+    pub fn text(&self) -> String {
+        self.document.to_string()
+    }
+
+    /// Checks it.
+    ///
+    /// # Errors
+    ///
+    /// Every value that is not allowed.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        Config::parse(&self.text(), &self.path, &[])
+    }
+
+    /// Applies overrides of the form `key=value`.
+    ///
+    /// # Errors
+    ///
+    /// An override of another form, and a key that leads nowhere.
+    pub fn set(&mut self, overrides: &[String]) -> Result<(), ConfigError> {
+        for set in overrides {
+            let fail = |message: &str| ConfigError::Override {
+                text: set.clone(),
+                message: message.into(),
+            };
+            let (key, value) = set
+                .split_once('=')
+                .ok_or_else(|| fail("expected key=value, such as train.batch-size=64"))?;
+            // What is not a TOML value is taken as a string, so that quotes need no shell escapes.
+            let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
+            let mut item: &mut Item = self.document.as_item_mut();
+            for part in key.trim().split('.') {
+                if part.is_empty() {
+                    return Err(fail("the key has an empty part"));
+                }
+                item = match part.parse::<usize>() {
+                    Ok(index) => {
+                        item.get_mut(index).ok_or_else(|| fail("there is no such list entry"))?
+                    }
+                    Err(_) => {
+                        if !(item.is_none() || item.is_table_like()) {
+                            return Err(fail("the key goes through a value that is not a table"));
+                        }
+                        &mut item[part]
+                    }
+                };
+            }
+            *item = Item::Value(value);
+        }
+        Ok(())
+    }
+
+    /// Removes what stands under a dotted key, if anything does.
+    pub fn remove(&mut self, key: &str) {
+        let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut item = Some(self.document.as_item_mut());
+        for part in tables.split('.').filter(|part| !part.is_empty()) {
+            item = item.and_then(|item| item.get_mut(part));
+        }
+        if let Some(table) = item.and_then(Item::as_table_like_mut) {
+            table.remove(last);
+        }
+    }
+
+    /// Gives another coding to everything that `[quant]` and its layer rules quantize, and tells
+    /// whether there was anything.
+    ///
+    /// Range rule, granularity and estimator of each rule stay unless the new coding brings its own,
+    /// and what a rule leaves in float stays in float.
+    pub fn set_coding(&mut self, what: Quantized, coding: &toml::Table) -> bool {
+        let key = what.key();
+        let Some(quant) = self.document.get_mut("quant") else { return false };
+        let default = quant.get(key).and_then(coding_name);
+        let mut changed = false;
+        if let Some(own) = quant.get_mut(key)
+            && default.as_deref() != Some("float")
+            && let Some(table) = own.as_table_like_mut()
+        {
+            recode(table, coding);
+            changed = true;
+        }
+        let Some(layers) = quant.get_mut("layer") else { return changed };
+        for index in 0.. {
+            let Some(rule) = layers.get_mut(index) else { break };
+            let Some(own) = rule.get_mut(key) else { continue };
+            let name = coding_name(own).or_else(|| default.clone());
+            if name.as_deref() != Some("float")
+                && let Some(table) = own.as_table_like_mut()
+            {
+                recode(table, coding);
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+/// The name of the coding in `weight = { coding = "..." }`.
+fn coding_name(item: &Item) -> Option<String> {
+    item.as_table_like()?.get("coding")?.as_str().map(str::to_string)
+}
+
+fn recode(table: &mut dyn TableLike, coding: &toml::Table) {
+    let stays = |key: &str| {
+        let group = NOT_OF_THE_CODING.iter().find(|group| group.contains(&key));
+        group.is_some_and(|group| !group.iter().any(|key| coding.contains_key(*key)))
+    };
+    let keys: Vec<String> = table.iter().map(|(key, _)| key.to_string()).collect();
+    for key in keys.iter().filter(|key| !stays(key)) {
+        table.remove(key);
+    }
+    for (key, value) in coding {
+        let value: Value = value.to_string().parse().expect("a TOML value is written as TOML");
+        table.insert(key, Item::Value(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[task]
+name = "digits"
+
+[model]
+arch = "resnet"
+
+[quant]
+fold-batch-norm = true
+weight     = { coding = "ausn", bits = 4, underflow = "gradual", range = "percentile", percentile = 99.0, granularity = "per-channel" }
+activation = { coding = "ausn", bits = 8, range = "ema-max", ema-decay = 0.5 }
+
+[[quant.layer]] # the first one
+match = "stem"
+weight = { coding = "float" }
+
+[[quant.layer]]
+match = "classifier"
+weight = { bits = 8, granularity = "per-tensor" }
+activation = { coding = "float" }
+"#;
+
+    fn coding(text: &str) -> toml::Table {
+        toml::from_str(text).unwrap()
+    }
+
+    fn draft(text: &str) -> Draft {
+        Draft::parse(text, Path::new("a.toml")).unwrap()
+    }
+
+    fn quant(draft: &Draft) -> toml::Table {
+        let document: toml::Table = toml::from_str(&draft.text()).unwrap();
+        document["quant"].as_table().unwrap().clone()
+    }
+
+    #[test]
+    fn a_coding_replaces_codings_and_leaves_everything_else() {
+        let mut draft = draft(TEXT);
+        let ausn = coding("coding = \"ausn\"\nexponent-bits = 2\nsuperposition-bits = 2");
+        assert!(draft.set_coding(Quantized::Weight, &ausn));
+        let expected = r#"
+fold-batch-norm = true
+weight     = { range = "percentile", percentile = 99.0, granularity = "per-channel", coding = "ausn", exponent-bits = 2, superposition-bits = 2 }
+activation = { coding = "ausn", bits = 8, range = "ema-max", ema-decay = 0.5 }
+[[layer]]
+match = "stem"
+weight = { coding = "float" }
+[[layer]]
+match = "classifier"
+weight = { granularity = "per-tensor", coding = "ausn", exponent-bits = 2, superposition-bits = 2 }
+activation = { coding = "float" }
+"#;
+        assert_eq!(quant(&draft), coding(expected));
+        assert!(draft.text().contains("# the first one"), "comments stay");
+        draft.check().unwrap();
+    }
+
+    #[test]
+    fn a_coding_may_bring_its_own_range_and_granularity() {
+        let mut draft = draft(TEXT);
+        let group = coding(
+            "coding = \"ausn\"\nbits = 5\nrange = \"max\"\ngranularity = \"per-group\"\ngroup-size = 32",
+        );
+        assert!(draft.set_coding(Quantized::Weight, &group));
+        let quant = quant(&draft);
+        assert_eq!(quant["weight"], toml::Value::Table(group.clone()));
+        assert_eq!(quant["layer"][1]["weight"], toml::Value::Table(group));
+        draft.check().unwrap();
+    }
+
+    #[test]
+    fn tables_of_every_form_are_changed() {
+        let forms = [
+            "quant.weight = { coding = \"ausn\", bits = 4 }",
+            "[quant.weight]\ncoding = \"ausn\"\nbits = 4",
+            "[quant]\nlayer = [{ match = \"*\", weight = { coding = \"ausn\", bits = 4 } }]",
+        ];
+        for form in forms {
+            let mut draft = draft(form);
+            assert!(draft.set_coding(Quantized::Weight, &coding("coding = \"ausn\"\nbits = 6")));
+            assert!(draft.text().contains("bits = 6"), "{}", draft.text());
+            assert!(!draft.text().contains("bits = 4"), "{}", draft.text());
+        }
+    }
+
+    #[test]
+    fn float_stays_float_and_where_all_is_float_nothing_changes() {
+        let text = "[quant]\nweight = { coding = \"float\" }\n[[quant.layer]]\nmatch = \"a\"\nweight = { range = \"max\" }\n";
+        let mut draft = draft(text);
+        let five = coding("coding = \"ausn\"\nbits = 5");
+        assert!(!draft.set_coding(Quantized::Weight, &five));
+        assert!(!draft.set_coding(Quantized::Activation, &five));
+        assert_eq!(draft.text(), text);
+    }
+
+    #[test]
+    fn keys_are_removed_where_they_are() {
+        let mut draft = draft(TEXT);
+        for key in ["quant", "model.arch", "train.quantized", "task.name.of"] {
+            draft.remove(key);
+        }
+        let left: toml::Table = toml::from_str(&draft.text()).unwrap();
+        assert_eq!(left, coding("[task]\nname = \"digits\"\n[model]"));
+    }
+}

@@ -1,0 +1,278 @@
+//! The table of a suite as it is read: headings, text and tables of text, for every form.
+
+use serde::Serialize;
+
+use super::{Row, Statistic, Table, TaskTable};
+use crate::tasks::Unit;
+use crate::train::LayerBits;
+
+/// A document.
+pub(super) struct Layout(pub(super) Vec<Block>);
+
+/// A part of it.
+pub(super) enum Block {
+    Heading(String),
+    Text(String),
+    Table { head: Vec<String>, rows: Vec<Vec<Entry>> },
+}
+
+/// An entry of a table.
+pub(super) struct Entry {
+    pub(super) text: String,
+    /// Whether it stands out.
+    pub(super) strong: bool,
+}
+
+impl From<String> for Entry {
+    fn from(text: String) -> Self {
+        Self { text, strong: false }
+    }
+}
+
+impl From<&str> for Entry {
+    fn from(text: &str) -> Self {
+        text.to_string().into()
+    }
+}
+
+const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PTQ straight after \
+    calibration, without training. Every coding starts from the same float model of its task and \
+    seed and trains by the same recipe; the difference to float is taken seed by seed. \u{b1} is the \
+    standard deviation over seeds; a figure of a single seed is marked, with the binomial standard \
+    error over the examples (SE) where the metric is an accuracy. In bold: no coding of as many bits \
+    is better. First and last layer: bits of weights / activations.";
+
+impl Layout {
+    /// Lays a table out: an overview of all tasks, then the details of each.
+    pub(super) fn of(table: &Table) -> Self {
+        let mut blocks = vec![Block::Text(format!("Suite `{}`. {LEGEND}", table.suite))];
+        blocks.extend(overview(table));
+        for task in &table.tasks {
+            blocks.push(Block::Heading(task.task.clone()));
+            blocks.push(Block::Text(about(task)));
+            blocks.push(details(task));
+        }
+        Self(blocks)
+    }
+}
+
+/// The figures of all tasks beside each other; of one, the details say it all.
+fn overview(table: &Table) -> Option<Block> {
+    let cells = match &table.tasks[..] {
+        [first, _, ..] => first.rows.iter().map(|row| &row.cell),
+        _ => return None,
+    };
+    let mut head = vec!["coding (QAT)".to_string()];
+    head.extend(table.tasks.iter().map(|task| {
+        let metric = task.metric.as_deref().unwrap_or("not run");
+        format!("{}, {metric}{}", task.task, direction(task))
+    }));
+    let row = |(index, cell): (usize, &String)| {
+        let mut entries = vec![Entry::from(cell.as_str())];
+        entries.extend(table.tasks.iter().map(|task| {
+            let row = &task.rows[index];
+            Entry { text: result(task, row), strong: row.best }
+        }));
+        entries
+    };
+    Some(Block::Table { head, rows: cells.enumerate().map(row).collect() })
+}
+
+/// What was trained and measured.
+fn about(task: &TaskTable) -> String {
+    let mut text = format!("`{}`", task.config);
+    for set in &task.set {
+        text.push_str(&format!(", `{set}`"));
+    }
+    if let (Some(metric), Some(unit), Some(split), Some(examples)) =
+        (&task.metric, task.unit, &task.split, task.examples)
+    {
+        let shown = if unit == Unit::Fraction { " in %" } else { "" };
+        text.push_str(&format!(
+            ": {metric}{shown} on `{split}` ({examples} examples){}",
+            match task.higher_is_better {
+                Some(false) => ", lower is better",
+                _ => "",
+            }
+        ));
+    }
+    text.push('.');
+    text
+}
+
+fn direction(task: &TaskTable) -> &'static str {
+    match task.higher_is_better {
+        Some(true) => " \u{2191}",
+        Some(false) => " \u{2193}",
+        None => "",
+    }
+}
+
+fn details(task: &TaskTable) -> Block {
+    let differences = task.unit.map_or("", Unit::of_differences);
+    let head = [
+        "coding",
+        "W / A bits",
+        "PTQ",
+        "QAT",
+        &format!("QAT - float, {differences}"),
+        "first layer",
+        "last layer",
+        "epoch",
+        "seconds",
+        "seeds",
+        "commit",
+    ];
+    let rows = task.rows.iter().map(|row| {
+        let unit = task.unit.unwrap_or(Unit::Points);
+        let calibrated = row.calibrated.map(|s| figure(unit, s, row.standard_error.calibrated));
+        vec![
+            row.cell.as_str().into(),
+            widths(row).into(),
+            calibrated.unwrap_or_default().into(),
+            Entry { text: result(task, row), strong: row.best },
+            row.difference
+                .map(|s| with_deviation(s, |v| format!("{v:+.2}")))
+                .unwrap_or_default()
+                .into(),
+            row.first_layer.as_ref().map(precision).unwrap_or_default().into(),
+            row.last_layer.as_ref().map(precision).unwrap_or_default().into(),
+            row.epoch.as_str().into(),
+            row.seconds.map(|seconds| format!("{:.0}", seconds.mean)).unwrap_or_default().into(),
+            seeds(row).into(),
+            row.commits.join(", ").into(),
+        ]
+    });
+    Block::Table { head: head.map(str::to_string).to_vec(), rows: rows.collect() }
+}
+
+/// The figure that a row is about: fine-tuned, or float; or why there is none.
+fn result(task: &TaskTable, row: &Row) -> String {
+    let shown = match row.quantized {
+        Some(quantized) => Some((quantized, row.standard_error.quantized)),
+        None if row.cell == "float" => row.float.map(|float| (float, row.standard_error.float)),
+        None => None,
+    };
+    match (shown, task.unit) {
+        (Some((statistic, error)), Some(unit)) => figure(unit, statistic, error),
+        _ if !row.failed.is_empty() => "failed".into(),
+        _ => "not run".into(),
+    }
+}
+
+fn figure(unit: Unit, statistic: Statistic, error: Option<f64>) -> String {
+    let show = |value: f64| format!("{:.2}", unit.shown(value));
+    match (statistic.deviation, error) {
+        (None, Some(error)) => format!("{} (1 seed, SE {})", show(statistic.mean), show(error)),
+        (None, None) => format!("{} (1 seed)", show(statistic.mean)),
+        (Some(_), _) => with_deviation(statistic, show),
+    }
+}
+
+fn with_deviation(statistic: Statistic, show: impl Fn(f64) -> String) -> String {
+    let mean = show(statistic.mean);
+    match statistic.deviation {
+        // A deviation has no sign.
+        Some(deviation) => {
+            format!("{mean} \u{b1} {}", show(deviation).trim_start_matches('+'))
+        }
+        None => mean,
+    }
+}
+
+fn widths(row: &Row) -> String {
+    let show = |bits: Option<u32>| bits.map_or("-".into(), |bits| bits.to_string());
+    match (row.weight_bits, row.activation_bits) {
+        (None, None) => String::new(),
+        (weight, activation) => format!("{} / {}", show(weight), show(activation)),
+    }
+}
+
+fn precision(layer: &LayerBits) -> String {
+    let show = |bits: Option<u32>| bits.map_or("float".into(), |bits| bits.to_string());
+    match (layer.weight, layer.activation) {
+        (None, None) => "float".into(),
+        (weight, activation) => format!("{} / {}", show(weight), show(activation)),
+    }
+}
+
+/// How many seeds the figures are of, and what became of the others.
+fn seeds(row: &Row) -> String {
+    let (asked, done) = (row.seeds.len(), row.runs.len());
+    let mut text = match asked == done {
+        true => done.to_string(),
+        false => format!("{done} of {asked}"),
+    };
+    for failure in &row.failed {
+        text.push_str(&format!("; seed {} failed: {}", failure.seed, failure.reason));
+    }
+    if !row.missing.is_empty() {
+        let missing: Vec<String> = row.missing.iter().map(u64::to_string).collect();
+        text.push_str(&format!("; not run: seed {}", missing.join(", ")));
+    }
+    text
+}
+
+/// A row of `table.csv`.
+#[derive(Serialize)]
+pub(super) struct Figures<'a> {
+    task: &'a str,
+    config: &'a str,
+    metric: Option<&'a str>,
+    split: Option<&'a str>,
+    examples: Option<usize>,
+    cell: &'a str,
+    weight_bits: Option<u32>,
+    activation_bits: Option<u32>,
+    seeds: usize,
+    float: Option<f64>,
+    float_deviation: Option<f64>,
+    calibrated: Option<f64>,
+    calibrated_deviation: Option<f64>,
+    quantized: Option<f64>,
+    quantized_deviation: Option<f64>,
+    standard_error: Option<f64>,
+    difference: Option<f64>,
+    difference_deviation: Option<f64>,
+    unit_of_differences: Option<&'static str>,
+    first_layer: Option<String>,
+    last_layer: Option<String>,
+    epoch: &'a str,
+    seconds: Option<f64>,
+    commit: String,
+    failed: String,
+}
+
+/// The figures of a row as plain columns.
+pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
+    let mean = |statistic: Option<Statistic>| statistic.map(|s| s.mean);
+    let deviation = |statistic: Option<Statistic>| statistic.and_then(|s| s.deviation);
+    let failed = row.failed.iter().map(|f| format!("seed {}: {}", f.seed, f.reason));
+    Figures {
+        task: &task.task,
+        config: &task.config,
+        metric: task.metric.as_deref(),
+        split: task.split.as_deref(),
+        examples: task.examples,
+        cell: &row.cell,
+        weight_bits: row.weight_bits,
+        activation_bits: row.activation_bits,
+        seeds: row.runs.len(),
+        float: mean(row.float),
+        float_deviation: deviation(row.float),
+        calibrated: mean(row.calibrated),
+        calibrated_deviation: deviation(row.calibrated),
+        quantized: mean(row.quantized),
+        quantized_deviation: deviation(row.quantized),
+        standard_error: row.standard_error.quantized.or(row.standard_error.float),
+        difference: mean(row.difference),
+        difference_deviation: deviation(row.difference),
+        unit_of_differences: task.unit.map(Unit::of_differences),
+        first_layer: row.first_layer.as_ref().map(precision),
+        last_layer: row.last_layer.as_ref().map(precision),
+        epoch: &row.epoch,
+        seconds: mean(row.seconds),
+        commit: row.commits.join(" "),
+        failed: failed.collect::<Vec<_>>().join("; "),
+    }
+}

@@ -1,0 +1,38 @@
+//! A table as Markdown.
+
+use super::layout::{Block, Entry, Layout};
+
+/// Renders a document; headings are of the fourth level, below those of what it is put into.
+pub(super) fn render(layout: &Layout) -> String {
+    let blocks: Vec<String> = layout.0.iter().map(block).collect();
+    format!("{}\n", blocks.join("\n\n"))
+}
+
+fn block(block: &Block) -> String {
+    match block {
+        Block::Heading(text) => format!("#### {text}"),
+        Block::Text(text) => text.clone(),
+        Block::Table { head, rows } => {
+            let mut lines = vec![line(head.iter().map(|text| escaped(text)))];
+            lines.push(line(head.iter().map(|_| "---".to_string())));
+            lines.extend(rows.iter().map(|row| line(row.iter().map(entry))));
+            lines.join("\n")
+        }
+    }
+}
+
+fn line(entries: impl Iterator<Item = String>) -> String {
+    format!("| {} |", entries.collect::<Vec<_>>().join(" | "))
+}
+
+fn entry(entry: &Entry) -> String {
+    match entry.strong {
+        true => format!("**{}**", escaped(&entry.text)),
+        false => escaped(&entry.text),
+    }
+}
+
+/// Text that cannot end its entry, or become a tag.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;")
+}

@@ -1,0 +1,209 @@
+//! What is kept of a cell: a few small files in the results, from which tables are made.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::write::write_file;
+use super::{Cell, SuiteError};
+use crate::tasks::Unit;
+use crate::train::LayerBits;
+
+const RECORD: &str = "result.json";
+
+/// What became of a cell: `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// The task's name.
+    pub task: String,
+    /// The column's name, or `float`.
+    pub cell: String,
+    /// The seed.
+    pub seed: u64,
+    /// The fingerprint of the configuration that was run.
+    pub fingerprint: String,
+    /// Whether there is a result, and which.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What became of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It ran to its end.
+    Done {
+        /// What it found.
+        summary: Box<RunSummary>,
+    },
+    /// It did not.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What tables need of a run's `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The metric.
+    pub metric: RunMetric,
+    /// Seconds that the stages took.
+    pub seconds: RunSeconds,
+    /// What the first layer is quantized to.
+    pub first_layer: LayerBits,
+    /// What the last layer is quantized to.
+    pub last_layer: LayerBits,
+    /// The metric on all evaluation splits.
+    pub splits: RunSplits,
+    /// The version of the program that finished the run.
+    pub version: String,
+    /// The commit that it was built from.
+    pub commit: Option<String>,
+}
+
+/// A metric, without values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMetric {
+    /// Its name.
+    pub name: String,
+    /// How its values and their differences are told.
+    pub unit: Unit,
+    /// Whether a larger value is better.
+    pub higher_is_better: bool,
+}
+
+/// Seconds that the stages took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSeconds {
+    /// The float stage.
+    pub float: f64,
+    /// The quantization-aware stage.
+    pub quantized: f64,
+}
+
+/// The metric on all evaluation splits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSplits {
+    /// Of the float model.
+    pub float: Vec<RunScore>,
+    /// Straight after calibration.
+    pub calibrated: Vec<RunScore>,
+    /// After fine-tuning.
+    pub quantized: Vec<RunScore>,
+}
+
+/// The metric on one split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunScore {
+    /// The split.
+    pub split: String,
+    /// The value.
+    pub value: f64,
+    /// Examples that it was measured on.
+    pub examples: usize,
+    /// Whatever else was measured: name and value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<RunMeasure>,
+}
+
+/// Another metric's value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunMeasure {
+    /// The metric.
+    pub name: String,
+    /// The value.
+    pub value: f64,
+}
+
+impl Record {
+    /// What is kept of a cell, unless it is of another configuration.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be read.
+    pub fn load(cell: &Cell) -> Result<Option<Self>, SuiteError> {
+        let path = cell.kept.join(RECORD);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        let record: Self = text
+            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
+            .map_err(|reason| SuiteError::File { action: "read", path, reason })?;
+        Ok((record.fingerprint == cell.fingerprint).then_some(record))
+    }
+
+    /// Whether there is a result.
+    pub fn is_done(&self) -> bool {
+        matches!(self.outcome, Outcome::Done { .. })
+    }
+
+    /// Keeps the result of a run that ended: its summary, its configuration, the layer error log,
+    /// and the epochs of the metrics log.
+    ///
+    /// # Errors
+    ///
+    /// If the run's summary cannot be read, or nothing can be written.
+    pub fn keep_result(cell: &Cell) -> Result<Self, SuiteError> {
+        let path = cell.run.join("summary.json");
+        let text = fs::read_to_string(&path).map_err(|e| SuiteError::file("read", &path, e))?;
+        let summary: RunSummary =
+            serde_json::from_str(&text).map_err(|e| SuiteError::file("read", &path, e))?;
+        let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
+        write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
+        let layers = cell.run.join("layers.csv");
+        if layers.is_file() {
+            let bytes = fs::read(&layers).map_err(|e| SuiteError::file("read", &layers, e))?;
+            write_file(&cell.kept.join("layers.csv"), &bytes)?;
+        }
+        write_file(&cell.kept.join("epochs.jsonl"), epochs(&cell.run)?.as_bytes())?;
+        record.save(cell)?;
+        Ok(record)
+    }
+
+    /// Keeps why a run failed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn keep_failure(cell: &Cell, reason: &str) -> Result<Self, SuiteError> {
+        let record = Self::new(cell, Outcome::Failed { reason: reason.to_string() });
+        write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
+        record.save(cell)?;
+        Ok(record)
+    }
+
+    fn new(cell: &Cell, outcome: Outcome) -> Self {
+        Self {
+            task: cell.task.clone(),
+            cell: cell.column.clone().unwrap_or_else(|| "float".into()),
+            seed: cell.seed,
+            fingerprint: cell.fingerprint.clone(),
+            outcome,
+        }
+    }
+
+    /// Written last: what lies beside it is complete.
+    fn save(&self, cell: &Cell) -> Result<(), SuiteError> {
+        let mut text = serde_json::to_string_pretty(self).expect("a record is plain data");
+        text.push('\n');
+        write_file(&cell.kept.join(RECORD), text.as_bytes())
+    }
+}
+
+/// The lines of a run's metrics log that are about whole epochs.
+fn epochs(run: &Path) -> Result<String, SuiteError> {
+    let path = run.join("metrics.jsonl");
+    if !path.exists() {
+        return Ok(String::new()); // no stage had an epoch
+    }
+    let text = fs::read_to_string(&path).map_err(|e| SuiteError::file("read", &path, e))?;
+    let is_epoch = |line: &&str| {
+        serde_json::from_str::<Value>(line).is_ok_and(|entry| entry["split"].is_string())
+    };
+    Ok(text.lines().filter(is_epoch).map(|line| format!("{line}\n")).collect())
+}

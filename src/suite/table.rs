@@ -1,0 +1,300 @@
+//! The table of a suite, from what is kept of its cells.
+
+use serde::Serialize;
+
+use super::statistic::binomial_error;
+use super::{Cell, Group, Outcome, Record, RunScore, RunSummary, Statistic, Suite, SuiteError};
+use super::{Column, SuiteTask};
+use crate::config::{Config, Select};
+use crate::tasks::Unit;
+use crate::train::LayerBits;
+
+/// The table of a suite: `table.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
+    /// The suite's name.
+    pub suite: String,
+    /// One for each task.
+    pub tasks: Vec<TaskTable>,
+}
+
+/// The rows of a task. What no run has told yet is absent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskTable {
+    /// The task's name.
+    pub task: String,
+    /// Its configuration.
+    pub config: String,
+    /// Overrides of that.
+    pub set: Vec<String>,
+    /// The metric.
+    pub metric: Option<String>,
+    /// How its values and their differences are told.
+    pub unit: Option<Unit>,
+    /// Whether a larger value is better.
+    pub higher_is_better: Option<bool>,
+    /// The split that it is measured on.
+    pub split: Option<String>,
+    /// Examples of that split.
+    pub examples: Option<usize>,
+    /// The float runs, then the suite's cells.
+    pub rows: Vec<Row>,
+}
+
+/// One coding on one task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The cell's name; `float` for the float runs.
+    pub cell: String,
+    /// Bits of weights, where the cell sets them.
+    pub weight_bits: Option<u32>,
+    /// Bits of activations, where the cell sets them.
+    pub activation_bits: Option<u32>,
+    /// The metric of the float model that it starts from.
+    pub float: Option<Statistic>,
+    /// Straight after calibration: post-training quantization.
+    pub calibrated: Option<Statistic>,
+    /// After quantization-aware fine-tuning.
+    pub quantized: Option<Statistic>,
+    /// What fine-tuned is above float, seed by seed, in the unit of differences.
+    pub difference: Option<Statistic>,
+    /// Standard errors over the examples, where the metric has one and there is a single seed.
+    pub standard_error: StandardError,
+    /// Whether no cell of as many bits is better on this task (after fine-tuning).
+    pub best: bool,
+    /// What the first layer is quantized to.
+    pub first_layer: Option<LayerBits>,
+    /// What the last layer is quantized to.
+    pub last_layer: Option<LayerBits>,
+    /// Which epoch's model is measured, and of how many: `last of 8`.
+    pub epoch: String,
+    /// Seconds of training: of the float stage in the row of the float runs, of fine-tuning in others.
+    pub seconds: Option<Statistic>,
+    /// Versions or commits that the runs were finished with.
+    pub commits: Vec<String>,
+    /// Seeds that the suite asks for.
+    pub seeds: Vec<u64>,
+    /// Seeds without a result yet.
+    pub missing: Vec<u64>,
+    /// Seeds that failed.
+    pub failed: Vec<Failure>,
+    /// The metric on all splits of each run.
+    pub runs: Vec<RunOfRow>,
+}
+
+/// Standard errors of a row's figures over the examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StandardError {
+    /// Of the float model.
+    pub float: Option<f64>,
+    /// Straight after calibration.
+    pub calibrated: Option<f64>,
+    /// After fine-tuning.
+    pub quantized: Option<f64>,
+}
+
+/// A seed that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// One run of a row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunOfRow {
+    /// The seed.
+    pub seed: u64,
+    /// What it found.
+    pub summary: RunSummary,
+}
+
+/// The scores of one run on the split that is shown.
+struct Scores {
+    float: RunScore,
+    calibrated: Option<RunScore>,
+    quantized: Option<RunScore>,
+}
+
+impl Table {
+    /// Makes the table of a suite from what is kept of its cells.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be read, and a split that a task does not have.
+    pub fn gather(suite: &Suite, groups: &[Group]) -> Result<Self, SuiteError> {
+        let tasks = suite.tasks.iter().map(|task| {
+            let of_task: Vec<&Group> =
+                groups.iter().filter(|group| group.float.task == task.name).collect();
+            TaskTable::gather(task, &suite.columns, &of_task)
+        });
+        Ok(Self { suite: suite.name.clone(), tasks: tasks.collect::<Result<_, _>>()? })
+    }
+}
+
+impl TaskTable {
+    fn gather(task: &SuiteTask, columns: &[Column], groups: &[&Group]) -> Result<Self, SuiteError> {
+        let float: Vec<&Cell> = groups.iter().map(|group| &group.float).collect();
+        let mut rows = vec![Row::gather(task, None, &float)?];
+        for (index, column) in columns.iter().enumerate() {
+            let cells: Vec<&Cell> = groups.iter().map(|group| &group.cells[index]).collect();
+            rows.push(Row::gather(task, Some(column), &cells)?);
+        }
+        let known = rows.iter().flat_map(|row| &row.runs).map(|run| &run.summary).next().cloned();
+        let score = match &known {
+            Some(summary) => Some(scores(task, summary)?.float),
+            None => None,
+        };
+        if let Some(summary) = &known {
+            mark_best(&mut rows, summary.metric.higher_is_better);
+        }
+        Ok(Self {
+            task: task.name.clone(),
+            config: task.config.display().to_string(),
+            set: task.set.clone(),
+            metric: known.as_ref().map(|summary| summary.metric.name.clone()),
+            unit: known.as_ref().map(|summary| summary.metric.unit),
+            higher_is_better: known.as_ref().map(|summary| summary.metric.higher_is_better),
+            examples: score.as_ref().map(|score| score.examples),
+            split: score.map(|score| score.split),
+            rows,
+        })
+    }
+}
+
+impl Row {
+    fn gather(
+        task: &SuiteTask,
+        column: Option<&Column>,
+        cells: &[&Cell],
+    ) -> Result<Self, SuiteError> {
+        let (mut missing, mut failed, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+        for cell in cells {
+            match Record::load(cell)?.map(|record| record.outcome) {
+                None => missing.push(cell.seed),
+                Some(Outcome::Failed { reason }) => {
+                    failed.push(Failure { seed: cell.seed, reason })
+                }
+                Some(Outcome::Done { summary }) => {
+                    runs.push(RunOfRow { seed: cell.seed, summary: *summary });
+                }
+            }
+        }
+        let found =
+            runs.iter().map(|run| scores(task, &run.summary)).collect::<Result<Vec<_>, _>>()?;
+        let values = |of: fn(&Scores) -> Option<&RunScore>| -> Vec<f64> {
+            found.iter().filter_map(of).map(|score| score.value).collect()
+        };
+        let single = |of: fn(&Scores) -> Option<&RunScore>| match (&found[..], runs.first()) {
+            ([scores], Some(run)) if run.summary.metric.name == "accuracy" => {
+                of(scores).map(|score| binomial_error(score.value, score.examples))
+            }
+            _ => None,
+        };
+        let differences: Vec<f64> = found
+            .iter()
+            .zip(&runs)
+            .filter_map(|(scores, run)| {
+                let quantized = scores.quantized.as_ref()?.value;
+                Some(run.summary.metric.unit.difference(scores.float.value, quantized))
+            })
+            .collect();
+        let mut commits: Vec<String> = runs.iter().map(|run| built_from(&run.summary)).collect();
+        commits.sort();
+        commits.dedup();
+        let seconds: Vec<f64> = runs
+            .iter()
+            .map(|run| match column {
+                None => run.summary.seconds.float,
+                Some(_) => run.summary.seconds.quantized,
+            })
+            .collect();
+        let config = &cells[0].config;
+        let summary = runs.first().map(|run| &run.summary);
+        let bits = |coding: Option<&toml::Table>| coding.and_then(bits);
+        Ok(Self {
+            cell: column.map_or("float", |column| &column.name).to_string(),
+            weight_bits: bits(column.and_then(|column| column.weight.as_ref())),
+            activation_bits: bits(column.and_then(|column| column.activation.as_ref())),
+            float: Statistic::of(&values(|scores| Some(&scores.float))),
+            calibrated: Statistic::of(&values(|scores| scores.calibrated.as_ref())),
+            quantized: Statistic::of(&values(|scores| scores.quantized.as_ref())),
+            difference: Statistic::of(&differences),
+            standard_error: StandardError {
+                float: single(|scores| Some(&scores.float)),
+                calibrated: single(|scores| scores.calibrated.as_ref()),
+                quantized: single(|scores| scores.quantized.as_ref()),
+            },
+            best: false,
+            first_layer: summary.map(|summary| summary.first_layer.clone()),
+            last_layer: summary.map(|summary| summary.last_layer.clone()),
+            epoch: epoch(config, column.is_some()),
+            seconds: Statistic::of(&seconds),
+            commits,
+            seeds: cells.iter().map(|cell| cell.seed).collect(),
+            missing,
+            failed,
+            runs,
+        })
+    }
+}
+
+/// The scores of a run on the split that the suite shows.
+fn scores(task: &SuiteTask, summary: &RunSummary) -> Result<Scores, SuiteError> {
+    let of = |scores: &[RunScore]| match &task.split {
+        None => scores.first().cloned(),
+        Some(split) => scores.iter().find(|score| score.split == *split).cloned(),
+    };
+    let float = of(&summary.splits.float).ok_or_else(|| SuiteError::Split {
+        task: task.name.clone(),
+        split: task.split.clone().unwrap_or_default(),
+        found: summary.splits.float.iter().map(|score| score.split.clone()).collect(),
+    })?;
+    let (calibrated, quantized) = (of(&summary.splits.calibrated), of(&summary.splits.quantized));
+    Ok(Scores { float, calibrated, quantized })
+}
+
+/// Bits of a code word of `{ coding = "...", bits = n }`, or of one with exponent and superposition
+/// bits and a sign.
+fn bits(coding: &toml::Table) -> Option<u32> {
+    let number = |key: &str| u32::try_from(coding.get(key)?.as_integer()?).ok();
+    let split = || Some(1 + number("exponent-bits")? + number("superposition-bits")?);
+    number("bits").or_else(split)
+}
+
+/// Marks the rows that no other row of as many bits is better than.
+fn mark_best(rows: &mut [Row], higher_is_better: bool) {
+    let figures: Vec<_> = rows
+        .iter()
+        .map(|row| Some(((row.weight_bits?, row.activation_bits?), row.quantized?.mean)))
+        .collect();
+    let better = |a: f64, b: f64| if higher_is_better { a > b } else { a < b };
+    for (row, own) in rows.iter_mut().zip(&figures) {
+        let Some((bits, mean)) = own else { continue };
+        let mut rivals = figures.iter().flatten().filter(|(other, _)| other == bits);
+        let alone = rivals.clone().count() < 2;
+        row.best = !alone && !rivals.any(|(_, other)| better(*other, *mean));
+    }
+}
+
+fn epoch(config: &Config, quantized: bool) -> String {
+    let stage = match quantized {
+        true => config.train.quantized_stage(),
+        false => config.train.float_stage(),
+    };
+    match (stage.epochs, stage.select) {
+        (0, _) => "none".into(),
+        (epochs, Select::Last) => format!("last of {epochs}"),
+        (epochs, Select::Best) => format!("best of {epochs}"),
+    }
+}
+
+/// The commit, or the version where no commit is known.
+fn built_from(summary: &RunSummary) -> String {
+    match &summary.commit {
+        Some(commit) => commit.clone(),
+        None => format!("version {}", summary.version),
+    }
+}
