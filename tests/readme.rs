@@ -5,6 +5,7 @@ use std::path::Path;
 use ausn::config::Config;
 use ausn::models::resnet::ResNetConfig;
 use ausn::quant::sites;
+use ausn::suite::{Suite, Table, groups, marked};
 use burn::tensor::Device;
 
 const README: &str = include_str!("../README.md");
@@ -33,9 +34,9 @@ fn the_configuration_in_the_readme_is_valid_and_its_patterns_match() {
 #[test]
 fn every_file_that_the_readme_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let named = README
-        .split('`')
-        .filter(|word| word.starts_with("configs/") || word.starts_with("datasets/"));
+    let named = README.split('`').filter(|word| {
+        ["configs/", "datasets/", "experiments/"].iter().any(|folder| word.starts_with(folder))
+    });
     for path in named {
         assert!(root.join(path).exists(), "README names {path}");
     }
@@ -68,5 +69,34 @@ fn the_performance_table_shows_the_results_that_are_committed() {
             let measured = results[name][key].as_f64().expect(key);
             assert!((shown - measured).abs() <= 0.5, "{title}, {key}: {shown} but {measured}");
         }
+    }
+}
+
+#[test]
+fn the_tables_of_suites_are_those_that_are_committed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for rest in README.split("<!-- table:").skip(1) {
+        let (name, _) = rest.split_once(" -->").expect("a marker ends");
+        let path = format!("experiments/results/{name}/table.md");
+        let committed = std::fs::read_to_string(root.join(&path))
+            .unwrap_or_else(|error| panic!("README shows {path}: {error}"));
+        let shown = marked(README, name).expect("a table's place ends");
+        let command =
+            format!("ausn table experiments/{name}.toml --tables-only --readme README.md");
+        assert_eq!(shown, committed.trim(), "bring README up to date with: {command}");
+    }
+}
+
+#[test]
+fn committed_tables_are_made_of_the_results_that_are_committed() {
+    // Tests run in the package's folder, from which the paths of suites are meant.
+    for entry in std::fs::read_dir("experiments").unwrap() {
+        let path = entry.unwrap().path();
+        let results = Path::new("experiments/results").join(path.file_stem().unwrap_or_default());
+        let Ok(committed) = std::fs::read_to_string(results.join("table.md")) else { continue };
+        let suite = Suite::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        let groups = groups(&suite, Path::new("runs")).unwrap_or_else(|error| panic!("{error}"));
+        let table = Table::gather(&suite, &groups).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(table.markdown(), committed, "{}", results.display());
     }
 }

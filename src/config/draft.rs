@@ -177,6 +177,7 @@ fn recode(table: &mut dyn TableLike, coding: &toml::Table) {
         let value: Value = value.to_string().parse().expect("a TOML value is written as TOML");
         table.insert(key, Item::Value(value));
     }
+    table.fmt();
 }
 
 #[cfg(test)]

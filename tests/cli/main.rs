@@ -16,5 +16,6 @@ mod information;
 #[cfg(unix)]
 mod interruption;
 mod pretrained;
+mod table;
 mod tasks;
 mod training;
