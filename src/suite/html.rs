@@ -8,11 +8,12 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem;
 div { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); \
-padding: 0.25rem 0.75rem; text-align: left; vertical-align: top; }
+padding: 0.25rem 0.75rem; text-align: left; vertical-align: top; white-space: nowrap; }
 thead th { border-bottom-width: 2px; }
 tbody th { font-weight: normal; }
+td:nth-last-child(2) { white-space: normal; min-width: 6rem; }
 @media print { body { margin: 0; max-width: none; font-size: 9pt; } div { overflow: visible; } \
-tr, h2 { break-inside: avoid; break-after: auto; } h2 { break-after: avoid; } }
+th, td { white-space: normal; } tr, h2 { break-inside: avoid; break-after: auto; } h2 { break-after: avoid; } }
 ";
 
 /// Renders a document under the name of its suite.

@@ -40,7 +40,8 @@ const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PT
     seed and trains by the same recipe; the difference to float is taken seed by seed. \u{b1} is the \
     standard deviation over seeds; a figure of a single seed is marked, with the binomial standard \
     error over the examples (SE) where the metric is an accuracy. In bold: no coding of as many bits \
-    is better. First and last layer: bits of weights / activations.";
+    is better. First and last layer: bits of weights / activations, - where \
+    they are not quantized.";
 
 impl Layout {
     /// Lays a table out: an overview of all tasks, then the details of each.
@@ -161,12 +162,17 @@ fn result(task: &TaskTable, row: &Row) -> String {
 }
 
 fn figure(unit: Unit, statistic: Statistic, error: Option<f64>) -> String {
-    let show = |value: f64| format!("{:.2}", unit.shown(value));
+    let show = |value: f64| format!("{:.*}", decimals(unit, statistic.mean), unit.shown(value));
     match (statistic.deviation, error) {
         (None, Some(error)) => format!("{} (1 seed, SE {})", show(statistic.mean), show(error)),
         (None, None) => format!("{} (1 seed)", show(statistic.mean)),
         (Some(_), _) => with_deviation(statistic, show),
     }
+}
+
+/// Decimals of a figure: a small perplexity tells more with three.
+fn decimals(unit: Unit, mean: f64) -> usize {
+    if unit == Unit::Ratio && mean < 10.0 { 3 } else { 2 }
 }
 
 fn with_deviation(statistic: Statistic, show: impl Fn(f64) -> String) -> String {
@@ -181,19 +187,22 @@ fn with_deviation(statistic: Statistic, show: impl Fn(f64) -> String) -> String 
 }
 
 fn widths(row: &Row) -> String {
-    let show = |bits: Option<u32>| bits.map_or("-".into(), |bits| bits.to_string());
     match (row.weight_bits, row.activation_bits) {
         (None, None) => String::new(),
-        (weight, activation) => format!("{} / {}", show(weight), show(activation)),
+        (weight, activation) => pair(weight, activation),
     }
 }
 
 fn precision(layer: &LayerBits) -> String {
-    let show = |bits: Option<u32>| bits.map_or("float".into(), |bits| bits.to_string());
     match (layer.weight, layer.activation) {
         (None, None) => "float".into(),
-        (weight, activation) => format!("{} / {}", show(weight), show(activation)),
+        (weight, activation) => pair(weight, activation),
     }
+}
+
+fn pair(weight: Option<u32>, activation: Option<u32>) -> String {
+    let show = |bits: Option<u32>| bits.map_or("-".into(), |bits| bits.to_string());
+    format!("{} / {}", show(weight), show(activation))
 }
 
 /// How many seeds the figures are of, and what became of the others.
@@ -274,5 +283,32 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         seconds: mean(row.seconds),
         commit: row.commits.join(" "),
         failed: failed.collect::<Vec<_>>().join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_show_their_spread_or_that_there_is_none() {
+        let one = Statistic { mean: 0.972_22, deviation: None, seeds: 1 };
+        let three = Statistic { mean: 0.972_22, deviation: Some(0.001_5), seeds: 3 };
+        assert_eq!(figure(Unit::Fraction, three, None), "97.22 \u{b1} 0.15");
+        assert_eq!(figure(Unit::Fraction, one, Some(0.008_66)), "97.22 (1 seed, SE 0.87)");
+        assert_eq!(figure(Unit::Fraction, one, None), "97.22 (1 seed)");
+        let perplexity = |mean| Statistic { mean, deviation: Some(0.004_4), seeds: 2 };
+        assert_eq!(figure(Unit::Ratio, perplexity(2.545_6), None), "2.546 \u{b1} 0.004");
+        assert_eq!(figure(Unit::Ratio, perplexity(118.251), None), "118.25 \u{b1} 0.00");
+        let signed = |value: f64| format!("{value:+.2}");
+        assert_eq!(with_deviation(perplexity(-1.0), signed), "-1.00 \u{b1} 0.00");
+    }
+
+    #[test]
+    fn layers_show_what_is_not_quantized() {
+        let layer = |weight, activation| LayerBits { layer: "l".into(), weight, activation };
+        assert_eq!(precision(&layer(None, None)), "float");
+        assert_eq!(precision(&layer(Some(4), None)), "4 / -");
+        assert_eq!(precision(&layer(Some(8), Some(8))), "8 / 8");
     }
 }

@@ -36,3 +36,33 @@ fn entry(entry: &Entry) -> String {
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::html;
+
+    #[test]
+    fn text_cannot_break_out_of_its_entry() {
+        let entry = |text: &str, strong| Entry { text: text.into(), strong };
+        let layout = Layout(vec![
+            Block::Heading("h & i".into()),
+            Block::Text("`a<b`".into()),
+            Block::Table {
+                head: vec!["x|y".into()],
+                rows: vec![vec![entry("<script>", true)], vec![entry("1", false)]],
+            },
+        ]);
+        let markdown = "#### h & i\n\n`a<b`\n\n| x\\|y |\n| --- |\n| **&lt;script>** |\n| 1 |\n";
+        assert_eq!(render(&layout), markdown);
+        let html = html::render("n", &layout);
+        for part in [
+            "<h2>h &amp; i</h2>",
+            "<p><code>a&lt;b</code></p>",
+            "<th scope=\"row\"><strong>&lt;script&gt;</strong></th>",
+        ] {
+            assert!(html.contains(part), "{part} is not in: {html}");
+        }
+        assert!(!html.contains("<script"), "{html}");
+    }
+}

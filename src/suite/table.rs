@@ -298,3 +298,179 @@ fn built_from(summary: &RunSummary) -> String {
         None => format!("version {}", summary.version),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::suite::cell::tests::group;
+    use crate::suite::{RunMetric, RunSeconds, RunSplits};
+
+    fn task(split: Option<&str>, seeds: &[u64]) -> SuiteTask {
+        SuiteTask {
+            name: "t".into(),
+            slug: "t".into(),
+            config: PathBuf::from("t.toml"),
+            set: Vec::new(),
+            seeds: seeds.to_vec(),
+            split: split.map(str::to_string),
+        }
+    }
+
+    fn column(name: &str, coding: &str) -> Column {
+        let table = |text: &str| Some(toml::from_str(text).unwrap());
+        Column {
+            name: name.into(),
+            slug: name.into(),
+            weight: table(coding),
+            activation: table("bits = 8"),
+            set: Vec::new(),
+        }
+    }
+
+    fn summary(metric: &str, float: f64, calibrated: f64, quantized: f64) -> RunSummary {
+        // What stands first is the validation split; the test split is 0.1 below it.
+        let scores = |value: f64| {
+            let score = |split: &str, value| RunScore {
+                split: split.into(),
+                value,
+                examples: 100,
+                others: Vec::new(),
+            };
+            vec![score("valid", value), score("test", value - 0.1)]
+        };
+        let layer = LayerBits { layer: "l".into(), weight: Some(4), activation: None };
+        RunSummary {
+            metric: RunMetric { name: metric.into(), unit: Unit::Fraction, higher_is_better: true },
+            seconds: RunSeconds { float: 0.0, quantized: 7.0 },
+            first_layer: layer.clone(),
+            last_layer: layer,
+            splits: RunSplits {
+                float: scores(float),
+                calibrated: scores(calibrated),
+                quantized: scores(quantized),
+            },
+            version: "1".into(),
+            commit: None,
+        }
+    }
+
+    /// Groups of cells `a` and `b` with what is kept of them in a folder.
+    fn groups(folder: &Path, seeds: &[u64]) -> Vec<Group> {
+        let mut groups: Vec<Group> =
+            seeds.iter().map(|seed| group("t", *seed, &["a", "b"])).collect();
+        for group in &mut groups {
+            for cell in std::iter::once(&mut group.float).chain(&mut group.cells) {
+                cell.kept = folder.join(cell.to_string());
+            }
+        }
+        groups
+    }
+
+    fn keep(cell: &Cell, outcome: Outcome) {
+        let record = Record {
+            task: "t".into(),
+            cell: "c".into(),
+            seed: cell.seed,
+            fingerprint: cell.fingerprint.clone(),
+            outcome,
+        };
+        std::fs::create_dir_all(&cell.kept).unwrap();
+        let text = serde_json::to_string(&record).unwrap();
+        std::fs::write(cell.kept.join("result.json"), text).unwrap();
+    }
+
+    fn done(summary: RunSummary) -> Outcome {
+        Outcome::Done { summary: Box::new(summary) }
+    }
+
+    fn gather(task: &SuiteTask, groups: &[Group]) -> Result<TaskTable, SuiteError> {
+        let columns =
+            [column("a", "bits = 4"), column("b", "exponent-bits = 2\nsuperposition-bits = 1")];
+        TaskTable::gather(task, &columns, &groups.iter().collect::<Vec<_>>())
+    }
+
+    #[track_caller]
+    fn near(found: Option<f64>, expected: f64) {
+        assert!(found.is_some_and(|f| (f - expected).abs() < 1e-12), "{found:?}, not {expected}");
+    }
+
+    #[test]
+    fn a_row_has_mean_deviation_and_difference_over_its_seeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path(), &[1, 2, 3]);
+        for (group, (float, quantized)) in groups.iter().zip([(0.9, 0.8), (0.7, 0.7), (0.8, 0.9)]) {
+            keep(&group.cells[0], done(summary("accuracy", float, 0.5, quantized)));
+        }
+        keep(&groups[0].cells[1], done(summary("accuracy", 0.9, 0.5, 0.75)));
+        keep(&groups[1].cells[1], Outcome::Failed { reason: "no".into() });
+        let table = gather(&task(None, &[1, 2, 3]), &groups).unwrap();
+        let [float, a, b] = &table.rows[..] else { panic!("three rows") };
+
+        let quantized = a.quantized.unwrap();
+        assert_eq!(quantized.seeds, 3);
+        near(Some(quantized.mean), 0.8);
+        near(quantized.deviation, 0.1);
+        near(a.calibrated.unwrap().deviation, 0.0);
+        // In points: -10, 0 and 10.
+        near(Some(a.difference.unwrap().mean), 0.0);
+        near(a.difference.unwrap().deviation, 10.0);
+        assert_eq!(a.standard_error, StandardError::default(), "there are several seeds");
+        near(a.seconds.map(|seconds| seconds.mean), 7.0);
+        assert_eq!((a.weight_bits, a.activation_bits), (Some(4), Some(8)));
+
+        // Of a single seed, the standard error stands for the deviation.
+        near(b.standard_error.quantized, (0.75_f64 * 0.25 / 100.0).sqrt());
+        near(b.standard_error.float, (0.9_f64 * 0.1 / 100.0).sqrt());
+        assert_eq!(b.quantized.unwrap().deviation, None);
+        assert_eq!(b.failed, [Failure { seed: 2, reason: "no".into() }]);
+        assert_eq!(b.missing, [3]);
+        assert_eq!(b.weight_bits, Some(4), "a sign, two and one");
+        assert!(a.best && !b.best && !float.best);
+        assert_eq!(float.missing, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_suite_says_which_split_it_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path(), &[1]);
+        keep(&groups[0].cells[0], done(summary("slot F1", 0.9, 0.5, 0.8)));
+        let table = gather(&task(Some("test"), &[1]), &groups).unwrap();
+        near(table.rows[1].quantized.map(|s| s.mean), 0.7);
+        near(table.rows[1].difference.map(|s| s.mean), -10.0);
+        assert_eq!(table.rows[1].standard_error, StandardError::default(), "an F1 has none");
+        assert_eq!((table.split.as_deref(), table.examples), (Some("test"), Some(100)));
+        let error = gather(&task(Some("dev"), &[1]), &groups).unwrap_err().to_string();
+        assert!(error.contains("`dev`; its splits are valid, test"), "{error}");
+    }
+
+    #[test]
+    fn what_is_kept_of_another_configuration_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut groups = groups(folder.path(), &[1]);
+        keep(&groups[0].cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
+        groups[0].cells[0].fingerprint = "1".into();
+        let table = gather(&task(None, &[1]), &groups).unwrap();
+        assert_eq!((table.rows[1].quantized, &table.rows[1].missing[..]), (None, &[1][..]));
+    }
+
+    #[test]
+    fn the_best_of_as_many_bits_are_marked_and_ties_are_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path(), &[1]);
+        for cell in &groups[0].cells {
+            keep(cell, done(summary("accuracy", 0.9, 0.5, 0.8)));
+        }
+        let mut rows = gather(&task(None, &[1]), &groups).unwrap().rows;
+        assert_eq!([rows[0].best, rows[1].best, rows[2].best], [false, true, true]);
+        rows[2].quantized = Statistic::of(&[0.7]);
+        mark_best(&mut rows, true);
+        assert_eq!([rows[1].best, rows[2].best], [true, false]);
+        mark_best(&mut rows, false);
+        assert_eq!([rows[1].best, rows[2].best], [false, true]);
+        rows[2].weight_bits = Some(3);
+        mark_best(&mut rows, true);
+        assert_eq!([rows[1].best, rows[2].best], [false, false], "none has a rival");
+    }
+}
