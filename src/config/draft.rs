@@ -34,11 +34,17 @@ impl Quantized {
 
 /// Keys of `weight = { ... }` that do not belong to its coding. Those of a group only make sense
 /// together.
-const NOT_OF_THE_CODING: [&[&str]; 3] = [
+const NOT_OF_THE_CODING: [&[&str]; 4] = [
     &["range", "percentile", "ema-decay", "range-exponent"],
     &["granularity", "group-size"],
-    &["estimator"],
+    &["scale", "learn-range"],
+    &[ESTIMATOR],
 ];
+
+const ESTIMATOR: &str = "estimator";
+
+/// How the names of the OCP Microscaling codings begin. They bring range, blocks and scale.
+const MICROSCALING: &str = "mxfp";
 
 impl Draft {
     /// Reads a file.
@@ -165,7 +171,11 @@ fn coding_name(item: &Item) -> Option<String> {
 }
 
 fn recode(table: &mut dyn TableLike, coding: &toml::Table) {
+    let name = coding.get("coding").and_then(toml::Value::as_str).unwrap_or_default();
     let stays = |key: &str| {
+        if name.starts_with(MICROSCALING) && key != ESTIMATOR {
+            return false;
+        }
         let group = NOT_OF_THE_CODING.iter().find(|group| group.contains(&key));
         group.is_some_and(|group| !group.iter().any(|key| coding.contains_key(*key)))
     };
@@ -252,6 +262,23 @@ activation = { coding = "float" }
         assert_eq!(quant["weight"], toml::Value::Table(group.clone()));
         assert_eq!(quant["layer"][1]["weight"], toml::Value::Table(group));
         draft.check().unwrap();
+    }
+
+    #[test]
+    fn a_microscaling_coding_leaves_no_range_and_no_granularity() {
+        let text = "[quant.weight]\ncoding = \"ausn\"\nbits = 4\nrange = \"mse\"\nscale = \"free\"\n\
+                    granularity = \"per-channel\"\nestimator = \"identity\"\n";
+        let mut draft = draft(text);
+        assert!(draft.set_coding(Quantized::Weight, &coding("coding = \"mxfp4\"")));
+        let expected = coding("weight = { estimator = \"identity\", coding = \"mxfp4\" }");
+        assert_eq!(quant(&draft), expected);
+        let mut other = self::draft(text);
+        assert!(
+            other.set_coding(Quantized::Weight, &coding("coding = \"int\"\nlearn-range = \"lsq\""))
+        );
+        let weight = quant(&other)["weight"].clone();
+        assert_eq!(weight.get("scale"), None, "the scale belongs to the range that is learned");
+        assert_eq!(weight["granularity"].as_str(), Some("per-channel"));
     }
 
     #[test]

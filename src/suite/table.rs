@@ -256,12 +256,17 @@ fn scores(task: &SuiteTask, summary: &RunSummary) -> Result<Scores, SuiteError> 
     Ok(Scores { float, calibrated, quantized })
 }
 
-/// Bits of a code word of `{ coding = "...", bits = n }`, or of one with exponent and superposition
-/// bits and a sign.
+/// Bits of a code word of `{ coding = "...", bits = n }`, of one with exponent bits, lower bits and
+/// a sign, or of a Microscaling element by its name.
 fn bits(coding: &toml::Table) -> Option<u32> {
     let number = |key: &str| u32::try_from(coding.get(key)?.as_integer()?).ok();
-    let split = || Some(1 + number("exponent-bits")? + number("superposition-bits")?);
-    number("bits").or_else(split)
+    let lower = || number("superposition-bits").or_else(|| number("mantissa-bits"));
+    let split = || Some(1 + number("exponent-bits")? + lower()?);
+    let named = || {
+        let element = coding.get("coding")?.as_str()?.strip_prefix("mxfp")?;
+        element.chars().next()?.to_digit(10)
+    };
+    number("bits").or_else(split).or_else(named)
 }
 
 /// Marks the rows that no other row of as many bits is better than.
@@ -429,6 +434,19 @@ mod tests {
         assert_eq!(b.weight_bits, Some(4), "a sign, two and one");
         assert!(a.best && !b.best && !float.best);
         assert_eq!(float.missing, [1, 2, 3]);
+    }
+
+    #[test]
+    fn bits_are_those_of_a_code_word() {
+        for (coding, expected) in [
+            ("bits = 5", Some(5)),
+            ("exponent-bits = 2\nsuperposition-bits = 0", Some(3)),
+            ("exponent-bits = 4\nmantissa-bits = 3", Some(8)),
+            ("coding = \"mxfp6-e2m3\"", Some(6)),
+            ("coding = \"float\"", None),
+        ] {
+            assert_eq!(bits(&toml::from_str(coding).unwrap()), expected, "{coding}");
+        }
     }
 
     #[test]
