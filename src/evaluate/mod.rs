@@ -1,5 +1,6 @@
 //! Evaluation: the task's metric on each split, and the quantization error of each quantized tensor.
 
+mod histograms;
 mod layers;
 mod sqnr_chart;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::quant::{QuantizedModel, Quantizers};
 use crate::tasks::{EvaluationSplit, Measure, Prefetch, Task, TaskError, batches_by_size};
 
+pub use histograms::{Histograms, TensorHistogram};
 pub use layers::{LayerError, LayerTable, write_csv};
 pub use sqnr_chart::{SqnrPanel, sqnr_chart};
 

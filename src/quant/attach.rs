@@ -7,7 +7,9 @@ use burn::tensor::Tensor;
 use thiserror::Error;
 
 use super::probe::Measured;
-use super::{CalibratedPlan, CalibratedSite, FakeQuantizer, Probe, SiteKind, parameters, sites};
+use super::{
+    CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, Probe, SiteKind, parameters, sites,
+};
 use crate::coding::QuantizationError;
 
 /// A fake-quantized model, with a hold on its quantizers.
@@ -26,17 +28,28 @@ pub struct Quantizers(Vec<(CalibratedSite, Probe)>);
 impl Quantizers {
     /// Starts measuring the quantization error of whatever passes outside of training.
     pub fn measure(&self) {
-        self.0.iter().for_each(|(_, probe)| probe.measure());
+        for (site, probe) in &self.0 {
+            let levels = site.levels();
+            probe.measure(levels[0], levels[levels.len() - 1]);
+        }
     }
 
     /// Stops measuring; the error of each quantized tensor, in the order of the plan. A site whose
     /// ranges train has those that it was measured with.
     pub fn take_errors(&self) -> Vec<(CalibratedSite, QuantizationError)> {
         let taken = |(site, probe): &(CalibratedSite, Probe)| {
-            let Measured { error, scales } = probe.take_measured().unwrap_or_default();
+            let Some(Measured { error, scales, .. }) = probe.take_measured() else {
+                return (site.clone(), QuantizationError::default());
+            };
             (if scales.is_empty() { site.clone() } else { site.with_scales(scales) }, error)
         };
         self.0.iter().map(taken).collect()
+    }
+
+    /// How the values of each quantized tensor lay about its levels in the latest measurement, in
+    /// the order of the plan.
+    pub fn histograms(&self) -> Vec<(CalibratedSite, Histogram)> {
+        self.0.iter().filter_map(|(site, probe)| Some((site.clone(), probe.histogram()?))).collect()
     }
 }
 

@@ -20,6 +20,7 @@ mod calibrate;
 mod fake_quantize;
 mod granularity;
 mod learned;
+mod histogram;
 mod parameters;
 mod plan;
 mod probe;
@@ -38,6 +39,7 @@ pub use fake_quantize::{
 };
 pub use granularity::{Folded, Granularity};
 pub use learned::LearnedRange;
+pub use histogram::Histogram;
 pub(crate) use parameters::parameters;
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};

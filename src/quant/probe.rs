@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
 
-use super::{FakeQuantize, ScaleTensors};
+use super::{FakeQuantize, Histogram, ScaleTensors};
 use crate::coding::{QuantizationError, Rounding};
 
 /// Values of one batch that are kept as a sample for the range search.
@@ -45,15 +45,23 @@ impl Observation {
 }
 
 /// What quantizing some tensors of a site lost.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     /// The error.
     pub error: QuantizationError,
     /// The scales with which the last tensor was quantized; empty if there was none.
     pub scales: Vec<f32>,
+    /// How the values lay about the levels. Of a coding with zero points, about its codes.
+    pub histogram: Histogram,
 }
 
 impl Measured {
+    /// Nothing yet, for levels from `lowest` to `highest` (in units of the scale).
+    fn about(lowest: f32, highest: f32) -> Self {
+        let histogram = Histogram::about(lowest, highest);
+        Self { error: QuantizationError::default(), scales: Vec::new(), histogram }
+    }
+
     /// Adds the values of one tensor.
     fn record<const D: usize>(
         &mut self,
@@ -62,19 +70,21 @@ impl Measured {
         operation: FakeQuantize,
     ) {
         self.scales = host(&scales.scale);
+        self.histogram.note_scales(&self.scales);
         let zero_points = scales.zero_point.as_ref().map(host).unwrap_or_default();
-        let zero_point = |i: usize| zero_points.get(i).copied().unwrap_or(0.0) as i32;
-        let one = operation.format.rounder(zero_point(0));
+        let zero_point = |i: usize| zero_points.get(i).copied().unwrap_or(0.0);
+        let one = operation.format.rounder(zero_point(0) as i32);
         let scale_of = operation.granularity.indexer(&x.dims());
         for (i, &x) in host(x).iter().enumerate() {
             let group = scale_of(i);
             let rounder = match zero_points.len() {
                 0 | 1 => one,
-                _ => operation.format.rounder(zero_point(group)),
+                _ => operation.format.rounder(zero_point(group) as i32),
             };
             let scale = self.scales[group];
             let unit = x * (1.0 / scale);
             self.error.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
+            self.histogram.record(unit + zero_point(group));
         }
     }
 }
@@ -84,6 +94,8 @@ enum State {
     Idle,
     Observing(Observation),
     Measuring(Measured),
+    /// What the latest measurement saw, kept after its error was taken.
+    Measured(Histogram),
 }
 
 /// A recorder that a quantizer and its owner share: clones of a model write to the same probe.
@@ -102,9 +114,10 @@ impl Probe {
         *self.state() = State::Observing(Observation::default());
     }
 
-    /// Measures the quantization error of what passes from now on.
-    pub fn measure(&self) {
-        *self.state() = State::Measuring(Measured::default());
+    /// Measures the quantization error of what passes from now on, and how it lies about levels
+    /// from `lowest` to `highest` (in units of the scale).
+    pub fn measure(&self, lowest: f32, highest: f32) {
+        *self.state() = State::Measuring(Measured::about(lowest, highest));
     }
 
     /// Stops observing; what was seen since [`observe`](Self::observe).
@@ -117,8 +130,20 @@ impl Probe {
 
     /// Stops measuring; the error of what passed since [`measure`](Self::measure).
     pub fn take_measured(&self) -> Option<Measured> {
-        match std::mem::replace(&mut *self.state(), State::Idle) {
-            State::Measuring(measured) => Some(measured),
+        let state = &mut *self.state();
+        match std::mem::replace(state, State::Idle) {
+            State::Measuring(measured) => {
+                *state = State::Measured(measured.histogram.clone());
+                Some(measured)
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the values lay in the latest measurement; none while something is recorded.
+    pub fn histogram(&self) -> Option<Histogram> {
+        match &*self.state() {
+            State::Measured(histogram) => Some(histogram.clone()),
             _ => None,
         }
     }

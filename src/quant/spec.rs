@@ -191,6 +191,15 @@ impl CalibratedSite {
             scale_gradient: self.learned.map_or(ScaleGradient::None, |rule| rule.gradient()),
         }
     }
+
+    /// The levels that a value divided by its scale is rounded to, ascending; of a coding with a
+    /// zero point, its codes.
+    pub fn levels(&self) -> Vec<f32> {
+        let magnitudes = self.format.levels();
+        let signed = self.format.signed() && !self.format.has_zero_point();
+        let negative = magnitudes[1..].iter().rev().filter(|_| signed).map(|m| -m);
+        negative.chain(magnitudes.iter().copied()).collect()
+    }
 }
 
 /// All calibrated sites of a model: what `plan.json` of a run folder holds.
@@ -199,4 +208,31 @@ impl CalibratedSite {
 pub struct CalibratedPlan {
     /// One entry for each quantized tensor, in the order of the model's fields.
     pub sites: Vec<CalibratedSite>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_ascend_and_have_both_signs_where_there_is_a_sign_bit() {
+        let levels = |signed: bool| {
+            let site = CalibratedSite {
+                site: Site {
+                    path: "layer.input".into(),
+                    layer: "layer".into(),
+                    tensor: "input".into(),
+                    kind: SiteKind::Activation { non_negative: !signed },
+                },
+                format: AusnFormat::new(2, 0, signed, Underflow::ZeroCode).unwrap().into(),
+                granularity: GranularitySpec::PerTensor,
+                estimator: Estimator::Clipped,
+                learned: None,
+                ranges: Ranges { scales: Scales::RangeExponents(vec![3]), zero_points: vec![] },
+            };
+            site.levels()
+        };
+        assert_eq!(levels(false), [0.0, 0.25, 0.5, 1.0]);
+        assert_eq!(levels(true), [-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0]);
+    }
 }

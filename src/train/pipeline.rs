@@ -11,7 +11,9 @@ use super::{Interrupt, Progress, RunFolder, TrainError};
 use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::devices::Devices;
-use crate::evaluate::{LayerError, SplitScore, evaluate, evaluate_quantized, write_csv};
+use crate::evaluate::{
+    Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, write_csv,
+};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 use crate::version;
@@ -282,6 +284,9 @@ pub fn train<T: Task>(
         run.write_with("layers.csv", |path| {
             write_csv(&summary.layer_errors, std::fs::File::create(path)?)
         })?;
+        // Compact, since every number of a bin would have a line of its own.
+        let histograms = serde_json::to_vec(&Histograms::latest(&model.quantizers));
+        run.write("histograms.json", &histograms.expect("counts and levels are JSON"))?;
         run.write_with("model.safetensors", |path| deploy::save_weights(&model.model, path))?;
         run.write_with("codes.safetensors", |path| {
             for (weight, reason) in deploy::save_codes(&model.model, &calibrated_plan, path)? {

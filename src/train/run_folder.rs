@@ -22,6 +22,7 @@ use super::TrainError;
 /// | `plan.json` | the coding and the ranges of every quantized tensor |
 /// | `layers.csv` | clipping and rounding error of every quantized tensor, before and after fine-tuning |
 /// | `layers-by-epoch.csv` | the same after every epoch of fine-tuning |
+/// | `histograms.json` | how the values of every quantized tensor lie about its levels after fine-tuning |
 /// | `model.bpk` | the quantized model: float weights and scales |
 /// | `model.safetensors` | the quantized model: weights on the grid |
 /// | `codes.safetensors` | the quantized weights as packed code words |

@@ -39,7 +39,13 @@ fn stop_and_resume(config: &str, signal: &str, stopped: impl Fn(ExitStatus, &str
         }
         assert_eq!(workspace.temporary_files(stage), [""; 0], "{stage}");
         let left = workspace.files(stage);
-        for file in ["layers.csv", "layers-by-epoch.csv", "plan.json", "codes.safetensors"] {
+        for file in [
+            "layers.csv",
+            "layers-by-epoch.csv",
+            "histograms.json",
+            "plan.json",
+            "codes.safetensors",
+        ] {
             let whole = workspace.bytes(&format!("whole/{file}"));
             assert!(left[file] == whole, "{stage}: {file} is another");
         }

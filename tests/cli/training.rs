@@ -57,6 +57,7 @@ fn a_run_trains_quantizes_and_leaves_everything_behind() {
             "plan.json",
             "layers.csv",
             "layers-by-epoch.csv",
+            "histograms.json",
             "model.bpk",
             "model.safetensors",
             "codes.safetensors",
