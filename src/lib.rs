@@ -69,7 +69,7 @@
 //! | [`data`], [`tasks`] | data sets, and what is learned from them |
 //! | [`metrics`] | what tasks measure, as pure arithmetic |
 //! | [`devices`] | devices by name, also of other machines |
-//! | [`train`], [`evaluate`] | training runs, metrics and the layer error log |
+//! | [`train`], [`evaluate`] | training runs, metrics, the layer error log and reports |
 //! | [`search`] | a coding for each layer under a budget |
 //! | [`suite`] | tasks x codings x seeds: runs of a whole table, and the table |
 //! | [`deploy`] | packed codes |

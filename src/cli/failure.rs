@@ -8,6 +8,7 @@ use crate::coding::theory::TheoryError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::devices::DeviceError;
+use crate::evaluate::report::ReportError;
 use crate::suite::SuiteError;
 use crate::tasks::TaskError;
 use crate::train::TrainError;
@@ -78,6 +79,12 @@ impl From<DataError> for Failure {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
+        Self::new(error.to_string(), error.is_user_error())
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
         Self::new(error.to_string(), error.is_user_error())
     }
 }

@@ -7,6 +7,7 @@ mod device;
 mod evaluate;
 mod failure;
 mod plan;
+mod report;
 #[cfg(feature = "remote")]
 mod serve;
 mod table;
@@ -64,6 +65,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Evaluate a finished run, or the model that a configuration starts from.
     Evaluate(evaluate::EvaluateArgs),
+    /// Write the report of a run, or compare several runs.
+    Report(report::ReportArgs),
     /// Show which coding each layer of a configuration's model gets.
     Plan(plan::PlanArgs),
     /// Run a suite of tasks, codings and seeds, and write its tables.
@@ -137,6 +140,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Train(args) => train::run(args, &global),
         Command::Evaluate(args) => evaluate::run(args, &global),
+        Command::Report(args) => report::run(args, &global),
         Command::Plan(args) => plan::run(args, &global),
         Command::Table(args) => table::run(args, &global),
         Command::Datasets(command) => datasets::run(command, &global),

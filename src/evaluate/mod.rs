@@ -1,7 +1,9 @@
-//! Evaluation: the task's metric on each split, and the quantization error of each quantized tensor.
+//! Evaluation: the task's metric on each split, the quantization error of each quantized tensor, and
+//! [reports](report) of runs.
 
 mod histograms;
 mod layers;
+pub mod report;
 mod sqnr_chart;
 
 use std::fmt;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::evaluate::report::ReportError;
 use crate::nn::FoldError;
 use crate::quant::{AttachError, CalibrationError, PlanError};
 use crate::tasks::TaskError;
@@ -83,6 +84,9 @@ pub enum TrainError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// The report cannot be made.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// burn-train stopped with an error.
     #[error("{stage} stage: {reason}")]
     Training {
@@ -103,6 +107,7 @@ impl TrainError {
             | TrainError::Precision { .. } => true,
             TrainError::Calibration(error) => matches!(error, CalibrationError::FixedRange { .. }),
             TrainError::Task(error) => error.is_user_error(),
+            TrainError::Report(error) => error.is_user_error(),
             _ => false,
         }
     }

@@ -12,7 +12,7 @@ use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::devices::Devices;
 use crate::evaluate::{
-    Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, write_csv,
+    Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
@@ -301,6 +301,8 @@ pub fn train<T: Task>(
         summary.splits.quantized = quantized;
     }
     run.write_json("summary.json", &summary)?;
+    let page = report::page(&report::Run::read(run.path())?);
+    run.write("report.html", page.as_bytes())?;
     Ok(summary)
 }
 

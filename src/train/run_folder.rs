@@ -27,6 +27,7 @@ use super::TrainError;
 /// | `model.safetensors` | the quantized model: weights on the grid |
 /// | `codes.safetensors` | the quantized weights as packed code words |
 /// | `summary.json` | metric, seconds, seed |
+/// | `report.html` | all of it to look at |
 ///
 /// Files are written under another name and renamed, so that a killed run leaves no half file.
 #[derive(Clone, Debug)]
