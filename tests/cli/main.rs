@@ -16,6 +16,7 @@ mod information;
 #[cfg(unix)]
 mod interruption;
 mod pretrained;
+mod report;
 mod table;
 mod tasks;
 mod training;

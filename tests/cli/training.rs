@@ -58,6 +58,7 @@ fn a_run_trains_quantizes_and_leaves_everything_behind() {
             "layers.csv",
             "layers-by-epoch.csv",
             "histograms.json",
+            "report.html",
             "model.bpk",
             "model.safetensors",
             "codes.safetensors",
