@@ -76,6 +76,11 @@ impl Config {
         };
         let mut config: Config = toml::from_str(&text)
             .map_err(|error| ConfigError::syntax(path, &text, error, overrides))?;
+        if config.quant.plan.is_some() {
+            let mut draft = Draft::parse(&text, path)?;
+            draft.take_plan()?;
+            return Self::parse(&draft.text(), path, &[]);
+        }
         config.text = text;
         config.validate().map_err(|problem| ConfigError::value(path, &config.text, problem))?;
         Ok(config)

@@ -8,6 +8,7 @@ mod evaluate;
 mod failure;
 mod plan;
 mod report;
+mod search;
 #[cfg(feature = "remote")]
 mod serve;
 mod table;
@@ -69,6 +70,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Show which coding each layer of a configuration's model gets.
     Plan(plan::PlanArgs),
+    /// Choose a coding for each weight of a model under a budget of bits or bytes.
+    Search(search::SearchArgs),
     /// Run a suite of tasks, codings and seeds, and write its tables.
     Table(table::TableArgs),
     /// List, download and check data sets.
@@ -94,12 +97,16 @@ struct Overrides {
     /// Override `train.seed`.
     #[arg(long)]
     seed: Option<u64>,
+    /// A file of layer rules to add, as `ausn search --out` writes it.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
 }
 
 impl Overrides {
     fn load(&self, path: &std::path::Path) -> Result<Config, Failure> {
         let mut set = self.set.clone();
         set.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        set.extend(self.plan.as_ref().map(|plan| format!("quant.plan={}", plan.display())));
         Ok(Config::load(path, &set)?)
     }
 }
@@ -142,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args, &global),
         Command::Report(args) => report::run(args, &global),
         Command::Plan(args) => plan::run(args, &global),
+        Command::Search(args) => search::run(args, &global),
         Command::Table(args) => table::run(args, &global),
         Command::Datasets(command) => datasets::run(command, &global),
         Command::Devices => device::run(&global),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use toml_edit::{DocumentMut, Item, TableLike, Value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, TableLike, Value};
 
 use super::{Config, ConfigError};
 
@@ -116,6 +116,41 @@ impl Draft {
                 };
             }
             *item = Item::Value(value);
+        }
+        Ok(())
+    }
+
+    /// Puts the layer rules of the file that `quant.plan` names behind those of `quant.layer`, so that the configuration
+    /// stands by itself. Without the key, nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or that is no plan.
+    pub fn take_plan(&mut self) -> Result<(), ConfigError> {
+        let plan = self.document.get("quant").and_then(|quant| quant.get("plan"));
+        let Some(file) = plan.and_then(Item::as_str).map(PathBuf::from) else { return Ok(()) };
+        let plan = Self::load(&file)?;
+        let fail = |message: String| ConfigError::Plan { path: file.clone(), message };
+        let rules = match plan.document.get("layer") {
+            Some(Item::ArrayOfTables(rules)) => rules.clone(),
+            _ => {
+                return Err(fail("it has no [[layer]], as `ausn search --out` writes them".into()));
+            }
+        };
+        if let Some((key, _)) = plan.document.iter().find(|(key, _)| *key != "layer") {
+            return Err(fail(format!("unknown key `{key}`; a plan is made of [[layer]] alone")));
+        }
+        self.remove("quant.plan");
+        let layers = &mut self.document["quant"]["layer"];
+        if layers.is_none() {
+            *layers = Item::ArrayOfTables(ArrayOfTables::new());
+        }
+        for rule in rules {
+            match layers {
+                Item::ArrayOfTables(tables) => tables.push(rule),
+                Item::Value(Value::Array(array)) => array.push(rule.into_inline_table()),
+                _ => return Err(fail("`quant.layer` beside it is no list of rules".into())),
+            }
         }
         Ok(())
     }
@@ -304,6 +339,35 @@ activation = { coding = "float" }
         assert!(!draft.set_coding(Quantized::Weight, &five));
         assert!(!draft.set_coding(Quantized::Activation, &five));
         assert_eq!(draft.text(), text);
+    }
+
+    #[test]
+    fn the_rules_of_a_plan_come_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = folder.path().join("plan.toml");
+        let rule = "[[layer]]\nmatch = \"stages.0.*\"\nweight = { coding = \"ausn\", bits = 6 }\n";
+        let with = |text: &str, rules: &str| {
+            std::fs::write(&plan, rules).unwrap();
+            let mut draft = draft(text);
+            draft.set(&[format!("quant.plan={}", plan.display())])?;
+            draft.take_plan()?;
+            Ok::<_, ConfigError>(draft)
+        };
+        let inline = "[quant]\nlayer = [{ match = \"*\", weight = { coding = \"float\" } }]";
+        for (text, before) in [(TEXT, 2), ("[quant]", 0), (inline, 1)] {
+            let layers = quant(&with(text, rule).unwrap())["layer"].as_array().unwrap().clone();
+            assert_eq!(layers.len(), before + 1);
+            let last = layers[before].as_table().unwrap();
+            assert_eq!(last["match"].as_str(), Some("stages.0.*"));
+            assert_eq!(last["weight"]["bits"].as_integer(), Some(6));
+        }
+        for (rules, says) in [("", "no [[layer]]"), ("a = 1\n[[layer]]\nmatch = \"*\"", "`a`")] {
+            let error = with(TEXT, rules).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("plan.toml"), "{error}");
+        }
+        let mut without = draft(TEXT);
+        without.take_plan().unwrap();
+        assert_eq!(without.text(), TEXT);
     }
 
     #[test]

@@ -38,6 +38,14 @@ pub enum ConfigError {
         /// What was found and what is allowed.
         message: String,
     },
+    /// A file of layer rules that is none.
+    #[error("the plan {path} cannot be used: {message}", path = path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// An override that is not `key=value`, or whose key leads nowhere.
     #[error("--set {text}: {message}")]
     Override {

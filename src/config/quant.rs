@@ -1,5 +1,7 @@
 //! `[quant]`: which coding each layer gets.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::Problem;
@@ -8,6 +10,7 @@ use crate::quant::{
     CodingSpec, Estimator, GranularitySpec, LayerRule, LearnedRange, Plan, PlanError, QuantSpec,
     RangeRule, ScaleKind, Site, SiteRule,
 };
+use crate::search::SearchConfig;
 
 /// `[quant]`
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -16,6 +19,11 @@ pub struct QuantConfig {
     /// Whether batch normalization is folded into the convolutions before calibration, so that the
     /// quantized stage trains the weights and biases that are deployed.
     pub fold_batch_norm: bool,
+    /// A file of `[[layer]]` rules, which come behind those of `layer`; what `ausn search --out` writes. A run keeps the rules
+    /// in its own configuration.
+    pub plan: Option<PathBuf>,
+    /// A search for the coding of each weight under a budget, before calibration.
+    pub search: Option<SearchConfig>,
     weight: Option<RawTensor>,
     activation: Option<RawTensor>,
     layer: Vec<RawLayer>,
@@ -131,6 +139,9 @@ impl QuantConfig {
     }
 
     pub(super) fn validate(&self) -> Result<(), Problem> {
+        if let Some(Err((key, message))) = self.search.as_ref().map(SearchConfig::validate) {
+            return Err(Problem::new(format!("quant.search.{key}"), message));
+        }
         self.resolve().map(|_| ())
     }
 

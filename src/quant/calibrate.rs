@@ -9,7 +9,9 @@ use thiserror::Error;
 use super::parameters::parameters;
 use super::quantizer::Observer;
 use super::range::{Grouped, choose_coding};
-use super::{CalibratedPlan, CalibratedSite, Plan, PlanEntry, Probe, RangeRule, SiteKind};
+use super::{
+    CalibratedPlan, CalibratedSite, Observation, Plan, PlanEntry, Probe, RangeRule, Site, SiteKind,
+};
 use crate::coding::Format;
 
 /// Why calibration failed.
@@ -113,17 +115,9 @@ fn observe<M: Module, E: From<CalibrationError>>(
     plan: &Plan,
     run: impl FnOnce(&M) -> Result<(), E>,
 ) -> Result<Vec<Grouped>, E> {
-    let probes: HashMap<String, Probe> = plan
-        .entries
-        .iter()
-        .filter(|entry| !entry.site.kind.is_weight())
-        .map(|entry| (entry.site.path.clone(), Probe::default()))
-        .collect();
     let model = model.valid();
-    if !probes.is_empty() {
-        probes.values().for_each(Probe::observe);
-        run(&model.clone().apply_reparameterization(AttachObservers(&probes)))?;
-    }
+    let activations = plan.entries.iter().map(|entry| &entry.site);
+    let mut seen = observe_activations(&model, activations, run)?;
     let planned = |path: &str| {
         plan.entries.iter().any(|entry| entry.site.kind.is_weight() && entry.site.path == path)
     };
@@ -140,7 +134,7 @@ fn observe<M: Module, E: From<CalibrationError>>(
                 (Grouped::weight(values, shape, granularity), non_finite)
             }
             SiteKind::Activation { .. } => {
-                let seen = probes[&site.path].take_observation().unwrap_or_default();
+                let seen = seen.remove(&site.path).unwrap_or_default();
                 if seen.batch_max.is_empty() {
                     return Err(CalibrationError::NeverReached { layer, tensor }.into());
                 }
@@ -154,6 +148,25 @@ fn observe<M: Module, E: From<CalibrationError>>(
         observed.push(values);
     }
     Ok(observed)
+}
+
+/// What passes the activations among `sites`, by path, while `run` runs the model that it is given. It is not called where
+/// there is none.
+pub(crate) fn observe_activations<'a, M: Module, E>(
+    model: &M,
+    sites: impl Iterator<Item = &'a Site>,
+    run: impl FnOnce(&M) -> Result<(), E>,
+) -> Result<HashMap<String, Observation>, E> {
+    let probes: HashMap<String, Probe> = sites
+        .filter(|site| !site.kind.is_weight())
+        .map(|site| (site.path.clone(), Probe::default()))
+        .collect();
+    if !probes.is_empty() {
+        probes.values().for_each(Probe::observe);
+        run(&model.valid().apply_reparameterization(AttachObservers(&probes)))?;
+    }
+    let seen = |(path, probe): (String, Probe)| Some((path, probe.take_observation()?));
+    Ok(probes.into_iter().filter_map(seen).collect())
 }
 
 struct AttachObservers<'a>(&'a HashMap<String, Probe>);

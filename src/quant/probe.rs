@@ -24,11 +24,15 @@ pub struct Observation {
     pub batch_max: Vec<f32>,
     /// Values that were NaN or infinite.
     pub non_finite: u64,
+    /// The summed squares at each index of the last axis: the features of a linear layer's input.
+    pub last_axis_energy: Vec<f64>,
+    /// The same for the second axis: the channels of a convolution's input.
+    pub second_axis_energy: Vec<f64>,
 }
 
 impl Observation {
-    /// Adds one batch.
-    pub fn record(&mut self, values: &[f32]) {
+    /// Adds one batch, a tensor of `shape`.
+    pub fn record(&mut self, values: &[f32], shape: &[usize]) {
         let max = values.iter().fold(0f32, |max, v| max.max(v.abs()));
         self.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
         self.batch_max.push(max);
@@ -41,6 +45,27 @@ impl Observation {
         self.samples.extend(sample);
         self.outliers.extend(values.iter().filter(|v| v.abs() > sampled_max));
         self.count += values.len() as u64;
+        if let [.., last] = *shape {
+            add_energies(&mut self.last_axis_energy, values, last, 1);
+        }
+        if let [_, second, ref rest @ ..] = *shape {
+            add_energies(&mut self.second_axis_energy, values, second, rest.iter().product());
+        }
+    }
+}
+
+/// Adds the squares at each index of an axis of `size`, of whose steps each is `stride` values long.
+/// Axes whose size changes from batch to batch are no axes of channels: theirs are left out.
+fn add_energies(energies: &mut Vec<f64>, values: &[f32], size: usize, stride: usize) {
+    if energies.is_empty() {
+        energies.resize(size, 0.0);
+    }
+    if energies.len() == size {
+        for block in values.chunks_exact((size * stride).max(1)) {
+            for (energy, run) in energies.iter_mut().zip(block.chunks_exact(stride.max(1))) {
+                *energy += run.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+            }
+        }
     }
 }
 
@@ -161,7 +186,7 @@ impl Probe {
             return;
         }
         match (&mut *self.state(), quantizer) {
-            (State::Observing(observation), _) => observation.record(&host(x)),
+            (State::Observing(observation), _) => observation.record(&host(x), &x.dims()),
             (State::Measuring(measured), Some((scales, operation))) => {
                 measured.record(x, scales, operation);
             }

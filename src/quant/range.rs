@@ -407,7 +407,7 @@ mod tests {
         let mut batch: Vec<f32> = (0..1 << 20).map(|i| (i % 200) as f32 / 100.0 - 1.0).collect();
         batch[12_345] = 4000.0;
         let mut observation = Observation::default();
-        observation.record(&batch);
+        observation.record(&batch, &[batch.len()]);
         assert!(!observation.samples.contains(&4000.0));
         let sampled = Grouped::activation(observation);
         let whole = seen(&batch, &[]);

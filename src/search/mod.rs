@@ -5,6 +5,8 @@
 //! | [`Candidate`] | what one coding costs a layer, and what it loses there |
 //! | [`choose`] | one candidate for each layer: least summed error within a budget, exact |
 //! | [`CostModel`] | what a coding costs a layer: bits, bytes, or multiply-accumulates by a cost table |
+//! | [`Objective`] | what a coding loses there: in the weight, its distribution, the layer's output, or the task's loss |
+//! | [`layers`](fn@layers), [`search`](fn@search) | the same for the weights of a model and its plan: candidates, and the choice |
 //!
 //! The choice is exact where error and cost are sums over layers, as squared errors and all three cost models are.
 //! An objective that is no such sum has to be brought into this form, layer by layer with the others held fixed.
@@ -36,7 +38,15 @@
 //! ```
 
 mod cost;
+mod fisher;
 mod knapsack;
+mod layers;
+mod objective;
+mod settings;
 
 pub use cost::{CostError, CostModel, CostTable, LayerSize};
+pub use fisher::fisher;
 pub use knapsack::{Candidate, Choice, KnapsackError, choose};
+pub use layers::{Evidence, Found, Layer, LayerCandidate, SearchError, layers, search};
+pub use objective::Objective;
+pub use settings::SearchConfig;

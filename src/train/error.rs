@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::evaluate::report::ReportError;
 use crate::nn::FoldError;
 use crate::quant::{AttachError, CalibrationError, PlanError};
+use crate::search::SearchError;
 use crate::tasks::TaskError;
 
 /// Why a training run stopped.
@@ -22,6 +23,9 @@ pub enum TrainError {
     /// Calibration failed.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
+    /// No plan fits the budget.
+    #[error("quant.search: {0}")]
+    Search(#[from] SearchError),
     /// A stored plan does not fit the model.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -102,6 +106,7 @@ impl TrainError {
     pub fn is_user_error(&self) -> bool {
         match self {
             TrainError::Plan(_)
+            | TrainError::Search(_)
             | TrainError::Fold(_)
             | TrainError::RunFolder { .. }
             | TrainError::Precision { .. } => true,

@@ -15,6 +15,7 @@ use crate::evaluate::{
     Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
+use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 use crate::version;
 
@@ -27,6 +28,7 @@ const QUANTIZED: &str = "quantized";
 const FLOAT_MODEL: &str = "float.bpk";
 const QUANTIZED_MODEL: &str = "model.bpk";
 const PLAN: &str = "plan.json";
+const SEARCH: &str = "search.json";
 
 /// How a run runs.
 #[derive(Clone, Default)]
@@ -259,6 +261,10 @@ pub fn train<T: Task>(
         let calibrated_plan = match run.has(PLAN) {
             true => run.read_json(PLAN)?,
             false => {
+                let (plan, found) = searched(task, config, &network, plan, device)?;
+                if let Some(found) = found {
+                    run.write_json(SEARCH, &found)?;
+                }
                 let plan = calibrate(task, config, &network, &plan, device)?;
                 run.write_json(PLAN, &plan)?;
                 plan
@@ -365,6 +371,7 @@ pub fn evaluate_config<T: Task>(
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
     if !plan.entries.is_empty() {
         let network = folded(task, config, network)?;
+        let (plan, _) = searched(task, config, &network, plan, device)?;
         let plan = calibrate(task, config, &network, &plan, device)?;
         let model = quant::attach(network, &plan)?;
         let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
@@ -433,6 +440,68 @@ fn check_data<T: Task>(task: &T) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// The codings that a weight could get and what each loses, from the model that a configuration starts from; and the
+/// choice, where the configuration has a budget.
+///
+/// # Errors
+///
+/// Those of reading the checkpoint, resolving the plan and searching.
+pub fn search_config<T: Task>(
+    task: &T,
+    config: &Config,
+    settings: &SearchConfig,
+    device: &Device,
+) -> Result<Found, TrainError> {
+    let Start { network, plan, .. } = prepare(task, config, device)?;
+    let network = folded(task, config, network)?;
+    found(task, config, settings, &network, &plan, device)
+}
+
+/// The plan with the codings that a search chooses, where the configuration asks for one.
+fn searched<T: Task>(
+    task: &T,
+    config: &Config,
+    network: &T::Network,
+    plan: quant::Plan,
+    device: &Device,
+) -> Result<(quant::Plan, Option<Found>), TrainError> {
+    let Some(settings) = &config.quant.search else { return Ok((plan, None)) };
+    let found = found(task, config, settings, network, &plan, device)?;
+    Ok((found.apply(plan), Some(found)))
+}
+
+fn found<T: Task>(
+    task: &T,
+    config: &Config,
+    settings: &SearchConfig,
+    network: &T::Network,
+    plan: &quant::Plan,
+    device: &Device,
+) -> Result<Found, TrainError> {
+    let mut evidence = Evidence::default();
+    match settings.objective {
+        Objective::OutputError => {
+            // Activations are observed whether they are to be quantized or not.
+            let sites = quant::sites(network);
+            let run = |observed: &T::Network| run_calibration(task, config, observed, device);
+            let seen = quant::observe_activations(network, sites.iter(), run)?;
+            let named = sites.into_iter().filter_map(|site| {
+                let observation = seen.get(&site.path)?.clone();
+                Some((site.path.clone(), (site, observation)))
+            });
+            evidence.observed = named.collect();
+        }
+        Objective::Fisher => {
+            let size = config.train.quantized_stage().batch_size;
+            let batches = calibration_batches(task, config, device);
+            evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
+        }
+        Objective::SquaredError | Objective::Divergence => {}
+    }
+    let layers = search::layers(network, plan, settings, &evidence)?;
+    Ok(search::search(layers, settings)?)
+}
+
 fn calibrate<T: Task>(
     task: &T,
     config: &Config,
@@ -440,18 +509,29 @@ fn calibrate<T: Task>(
     plan: &quant::Plan,
     device: &Device,
 ) -> Result<CalibratedPlan, TrainError> {
+    quant::calibrate(network, plan, |observed| run_calibration(task, config, observed, device))
+}
+
+fn run_calibration<T: Task>(
+    task: &T,
+    config: &Config,
+    network: &T::Network,
+    device: &Device,
+) -> Result<(), TrainError> {
+    for batch in calibration_batches(task, config, device) {
+        task.run(network, batch.map_err(TaskError::from)?);
+    }
+    Ok(())
+}
+
+/// Training batches from all over the sizes, not only the shortest examples.
+fn calibration_batches<T: Task>(task: &T, config: &Config, device: &Device) -> Prefetch<T::Batch> {
     let source = task.train_source();
     let batch_size = config.train.quantized_stage().batch_size;
-    quant::calibrate(network, plan, |observed| {
-        // Batches from all over the sizes, not only the shortest examples.
-        let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
-        let step = all.len().div_ceil(config.train.calibration_batches).max(1);
-        let chosen = all.into_iter().step_by(step).collect();
-        for batch in Prefetch::new(source.clone(), chosen, device) {
-            task.run(observed, batch.map_err(TaskError::from)?);
-        }
-        Ok(())
-    })
+    let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
+    let step = all.len().div_ceil(config.train.calibration_batches).max(1);
+    let chosen = all.into_iter().step_by(step).collect();
+    Prefetch::new(source, chosen, device)
 }
 
 /// Attaches the plan that a run's folder holds.

@@ -19,6 +19,7 @@ use super::TrainError;
 /// | `metrics.jsonl` | training loss of every step, loss and metric of every epoch |
 /// | `checkpoints/` | model, optimizer and schedule after the latest epochs |
 /// | `float.bpk` | the float model |
+/// | `search.json` | what a search for codings chose, with the error of every candidate |
 /// | `plan.json` | the coding and the ranges of every quantized tensor |
 /// | `layers.csv` | clipping and rounding error of every quantized tensor, before and after fine-tuning |
 /// | `layers-by-epoch.csv` | the same after every epoch of fine-tuning |

@@ -17,6 +17,7 @@ mod information;
 mod interruption;
 mod pretrained;
 mod report;
+mod search;
 mod table;
 mod tasks;
 mod training;

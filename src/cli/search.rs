@@ -1,0 +1,241 @@
+//! `ausn search`
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use super::device::DeviceArgs;
+use super::{Failure, Global, Overrides, device};
+use crate::config::Config;
+use crate::devices::Devices;
+use crate::quant::{CodingSpec, GranularitySpec, RangeRule, ScaleKind};
+use crate::search::{Found, Layer, Objective, SearchConfig};
+use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::train::{TrainError, search_config};
+
+/// Choose a coding for each weight under a budget.
+#[derive(Args)]
+pub(super) struct SearchArgs {
+    /// The configuration, a TOML file. Its model should be trained: name a run with
+    /// `--set train.float-checkpoint=RUN`, or a pretrained model.
+    config: PathBuf,
+    /// Bits that a quantized weight may have on average.
+    #[arg(long, value_name = "BITS", conflicts_with = "bytes")]
+    average_bits: Option<f64>,
+    /// Bytes that all quantized weights may take together.
+    #[arg(long, value_name = "BYTES")]
+    bytes: Option<u64>,
+    /// What is minimized.
+    #[arg(long, value_enum)]
+    objective: Option<ObjectiveName>,
+    /// The fewest bits of a weight.
+    #[arg(long, value_name = "BITS")]
+    fewest_bits: Option<u32>,
+    /// The most bits of a weight.
+    #[arg(long, value_name = "BITS")]
+    most_bits: Option<u32>,
+    /// Write the plan to this file, for `ausn train CONFIG --plan FILE`.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Show the error of every candidate of every layer.
+    #[arg(long)]
+    candidates: bool,
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ObjectiveName {
+    /// Squared error of the weight over its energy.
+    SquaredError,
+    /// Divergence of the distributions of the weights before and after.
+    Divergence,
+    /// Squared error of the layer's output over its energy, on calibration data.
+    OutputError,
+    /// Estimated rise of the task's loss (empirical Fisher information).
+    Fisher,
+}
+
+impl From<ObjectiveName> for Objective {
+    fn from(name: ObjectiveName) -> Self {
+        match name {
+            ObjectiveName::SquaredError => Objective::SquaredError,
+            ObjectiveName::Divergence => Objective::Divergence,
+            ObjectiveName::OutputError => Objective::OutputError,
+            ObjectiveName::Fisher => Objective::Fisher,
+        }
+    }
+}
+
+impl SearchArgs {
+    /// What `[quant.search]` says, overridden by the command line.
+    fn settings(&self, config: &Config) -> Result<SearchConfig, Failure> {
+        let given = config.quant.search;
+        let mut settings = given.unwrap_or(SearchConfig {
+            average_bits: None,
+            bytes: None,
+            objective: Objective::default(),
+            fewest_bits: 2,
+            most_bits: 8,
+        });
+        if self.average_bits.is_some() || self.bytes.is_some() {
+            (settings.average_bits, settings.bytes) = (self.average_bits, self.bytes);
+        }
+        settings.objective = self.objective.map_or(settings.objective, Objective::from);
+        settings.fewest_bits = self.fewest_bits.unwrap_or(settings.fewest_bits);
+        settings.most_bits = self.most_bits.unwrap_or(settings.most_bits);
+        settings
+            .validate()
+            .map_err(|(key, message)| Failure::refused(format!("--{key} {message}")))?;
+        Ok(settings)
+    }
+}
+
+struct Search<'a> {
+    config: &'a Config,
+    settings: &'a SearchConfig,
+    devices: &'a Devices,
+}
+
+impl TaskVisitor for Search<'_> {
+    type Output = Result<Found, TrainError>;
+
+    fn visit<T: Task>(self, task: T) -> Self::Output {
+        search_config(&task, self.config, self.settings, self.devices.first())
+    }
+}
+
+pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
+    let devices = args.device.device()?;
+    let config = args.overrides.load(&args.config)?;
+    let settings = args.settings(&config)?;
+    if config.train.float_checkpoint.is_none() && config.model.pretrained.is_none() {
+        return Err(Failure::refused(
+            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
+             of a run that trained it: --set train.float-checkpoint=RUN"
+                .to_string(),
+        ));
+    }
+    let locations = global.locations();
+    let search = {
+        let devices = devices.clone();
+        move || -> Result<_, Failure> {
+            let visitor = Search { config: &config, settings: &settings, devices: &devices };
+            Ok(with_task(&config, &locations, visitor)??)
+        }
+    };
+    let found = device::guard(&devices, search)??;
+    if let Some(out) = &args.out {
+        std::fs::write(out, plan(&found, &args.config))
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", out.display())))?;
+    }
+    global.print(&found, || text(&found, &args))
+}
+
+/// The chosen codings as rules of a configuration.
+fn plan(found: &Found, config: &Path) -> String {
+    let mut text = format!(
+        "# Chosen by `ausn search {}` for {}: {:.4} bits a weight.\n",
+        config.display(),
+        name(found.objective),
+        found.average_bits(),
+    );
+    for (layer, candidate) in found.chosen() {
+        let CodingSpec::Ausn { split: None, underflow, .. } = layer.spec.coding else { continue };
+        let Some((e, s)) = candidate.format.split() else { continue };
+        let pattern = toml::Value::from(globset::escape(&layer.layer));
+        let mut weight = format!(
+            "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
+        );
+        for part in [scale(layer.spec.scale), range(layer.spec.range), granularity(layer)] {
+            let _ = write!(weight, ", {part}");
+        }
+        let _ = write!(text, "\n[[layer]]\nmatch  = {pattern}\nweight = {{ {weight} }}\n");
+    }
+    text
+}
+
+fn scale(kind: ScaleKind) -> &'static str {
+    match kind {
+        ScaleKind::PowerOfTwo => "scale = \"power-of-two\"",
+        ScaleKind::Free => "scale = \"free\"",
+    }
+}
+
+fn range(rule: RangeRule) -> String {
+    match rule {
+        RangeRule::Max | RangeRule::Binade => "range = \"max\"".into(),
+        RangeRule::Mse => "range = \"mse\"".into(),
+        RangeRule::Percentile(p) => format!("range = \"percentile\", percentile = {p:?}"),
+        RangeRule::EmaMax(decay) => format!("range = \"ema-max\", ema-decay = {decay:?}"),
+        RangeRule::Fixed(r) => format!("range = \"fixed\", range-exponent = {r}"),
+    }
+}
+
+fn granularity(layer: &Layer) -> String {
+    match layer.spec.granularity {
+        GranularitySpec::PerTensor => "granularity = \"per-tensor\"".into(),
+        GranularitySpec::PerChannel => "granularity = \"per-channel\"".into(),
+        GranularitySpec::PerGroup(size) => {
+            format!("granularity = \"per-group\", group-size = {size}")
+        }
+    }
+}
+
+fn name(objective: Objective) -> &'static str {
+    match objective {
+        Objective::SquaredError => "least squared error of the weights",
+        Objective::Divergence => "least divergence of the weights' distributions",
+        Objective::OutputError => "least squared error of the layers' outputs",
+        Objective::Fisher => "least estimated rise of the loss",
+    }
+}
+
+fn text(found: &Found, args: &SearchArgs) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["layer", "tensor", "weights", "coding", "bits", "SQNR", "error", ""]);
+    for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
+        for (index, candidate) in layer.candidates.iter().enumerate() {
+            if !args.candidates && index != chosen {
+                continue;
+            }
+            table.add_row([
+                layer.layer.clone(),
+                layer.tensor.clone(),
+                layer.weights.to_string(),
+                candidate.coding.clone(),
+                candidate.bits.to_string(),
+                candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
+                format!("{:.3e}", candidate.error),
+                if args.candidates && index == chosen { "chosen" } else { "" }.to_string(),
+            ]);
+        }
+    }
+    for column in [2, 4, 5, 6] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = format!(
+        "{table}\n{}: {:.4e} in all; {:.3} bits a weight on average",
+        name(found.objective),
+        found.choice.error,
+        found.average_bits()
+    );
+    let gap = found.choice.error - found.choice.lower_bound;
+    let _ = match found.choice.is_optimal() {
+        true => write!(text, "\nno choice within the budget has less"),
+        false => write!(text, "\nno choice within the budget has less by more than {gap:.1e}"),
+    };
+    if let Some(out) = &args.out {
+        let _ = write!(text, "\nplan: {}", out.display());
+    }
+    text
+}

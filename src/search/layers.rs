@@ -1,0 +1,252 @@
+//! The candidates of every layer of a model, and the plan that the choice among them gives.
+
+use std::collections::HashMap;
+
+use burn::module::Module;
+use rayon::prelude::*;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::objective::{Coded, Importance};
+use super::{
+    Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective, SearchConfig,
+    choose,
+};
+use crate::coding::{Format, Underflow};
+use crate::quant::{
+    CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind, choose_range,
+    parameters,
+};
+
+/// One coding that a weight could get.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerCandidate {
+    /// The format.
+    #[serde(skip)]
+    pub format: Format,
+    /// Its name.
+    pub coding: String,
+    /// Bits of a code word.
+    pub bits: u32,
+    /// Exponent bits E, where it has them.
+    pub exponent_bits: Option<u32>,
+    /// Superposition bits S, where it has them.
+    pub superposition_bits: Option<u32>,
+    /// Signal to quantization noise in dB; absent where there is no noise.
+    pub sqnr_db: Option<f64>,
+    /// What the search minimizes the sum of.
+    pub error: f64,
+    /// In the unit of the budget: bits, or bytes.
+    pub cost: f64,
+}
+
+/// A weight, and the codings that it could get.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Layer {
+    /// The layer.
+    pub layer: String,
+    /// Which of its tensors.
+    pub tensor: String,
+    /// How many weights.
+    pub weights: u64,
+    /// The codings, from few bits to many.
+    pub candidates: Vec<LayerCandidate>,
+    /// What the plan says of it besides.
+    #[serde(skip)]
+    pub spec: QuantSpec,
+    /// The site's path in the model.
+    #[serde(skip)]
+    path: String,
+}
+
+/// A coding for each weight.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    /// What was minimized.
+    pub objective: Objective,
+    /// The weights with all their candidates.
+    pub layers: Vec<Layer>,
+    /// For each the index of the chosen candidate, with summed cost and error.
+    pub choice: Choice,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Error)]
+pub enum SearchError {
+    /// A plan without a weight to choose a coding for.
+    #[error(
+        "the configuration quantizes no weight whose coding is left open; give `weight` under [quant] \
+         the coding \"ausn\" without exponent-bits and superposition-bits"
+    )]
+    NothingToChoose,
+    /// A weight that holds NaN or infinity.
+    #[error("layer `{layer}`: its {tensor} holds NaN or infinity, so no coding fits it")]
+    NonFinite {
+        /// The layer.
+        layer: String,
+        /// Which of its tensors.
+        tensor: String,
+    },
+    /// A budget that no choice keeps.
+    #[error("{0}")]
+    Budget(#[from] KnapsackError),
+    /// A cost that is not known.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+}
+
+/// What a search knows of a model besides its weights.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// Activations as observed on calibration data, by path; for [`Objective::OutputError`].
+    pub observed: HashMap<String, (Site, Observation)>,
+    /// The Fisher information of every weight, by path; for [`Objective::Fisher`].
+    pub fisher: HashMap<String, Vec<f32>>,
+}
+
+/// Every weight of a plan with the error and the cost of each coding that it could get: all E and S
+/// of `fewest_bits` to `most_bits` where the plan leaves them open, the plan's own otherwise.
+///
+/// # Errors
+///
+/// If no weight's coding is open, or a weight is not finite.
+pub fn layers<M: Module>(
+    model: &M,
+    plan: &Plan,
+    settings: &SearchConfig,
+    evidence: &Evidence,
+) -> Result<Vec<Layer>, SearchError> {
+    let entries: Vec<&PlanEntry> =
+        plan.entries.iter().filter(|entry| entry.site.kind.is_weight()).collect();
+    if !entries.iter().any(|entry| open(entry.spec.coding).is_some()) {
+        return Err(SearchError::NothingToChoose);
+    }
+    let wanted = |path: &str| entries.iter().any(|entry| entry.site.path == path);
+    let values = parameters(&model.valid(), wanted);
+    let (cost, _) = settings.budget();
+    entries
+        .par_iter()
+        .map(|entry| layer(entry, &values[&entry.site.path], settings, &cost, evidence))
+        .collect()
+}
+
+/// Chooses one candidate for each weight.
+///
+/// # Errors
+///
+/// A budget that no choice keeps.
+pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, SearchError> {
+    let (cost, limit) = settings.budget();
+    let sizes: Vec<LayerSize> = layers
+        .iter()
+        .map(|layer| LayerSize { weights: layer.weights, ..LayerSize::default() })
+        .collect();
+    let candidates: Vec<Vec<Candidate>> = layers
+        .iter()
+        .map(|layer| {
+            let candidates = layer.candidates.iter();
+            candidates.map(|c| Candidate { cost: c.cost, error: c.error }).collect()
+        })
+        .collect();
+    let choice = choose(&candidates, cost.budget(limit, &sizes))?;
+    Ok(Found { objective: settings.objective, layers, choice })
+}
+
+impl Found {
+    /// The chosen candidate of every weight.
+    pub fn chosen(&self) -> impl Iterator<Item = (&Layer, &LayerCandidate)> {
+        let chosen = self.layers.iter().zip(&self.choice.candidates);
+        chosen.map(|(layer, &index)| (layer, &layer.candidates[index]))
+    }
+
+    /// Bits of a weight on average.
+    pub fn average_bits(&self) -> f64 {
+        let bits = |(layer, c): (&Layer, &LayerCandidate)| layer.weights as f64 * f64::from(c.bits);
+        let weights: u64 = self.layers.iter().map(|layer| layer.weights).sum();
+        self.chosen().map(bits).sum::<f64>() / weights.max(1) as f64
+    }
+
+    /// The plan with the chosen codings.
+    pub fn apply(&self, mut plan: Plan) -> Plan {
+        let chosen: HashMap<&str, &LayerCandidate> =
+            self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate)).collect();
+        for entry in &mut plan.entries {
+            let candidate = chosen.get(entry.site.path.as_str());
+            if let (Some(candidate), Some(underflow)) = (candidate, open(entry.spec.coding)) {
+                let split = candidate.format.split();
+                entry.spec.coding = CodingSpec::Ausn { bits: candidate.bits, split, underflow };
+            }
+        }
+        plan
+    }
+}
+
+/// The underflow rule of a coding whose bits, E and S may be chosen.
+fn open(coding: CodingSpec) -> Option<Underflow> {
+    match coding {
+        CodingSpec::Ausn { split: None, underflow, .. } => Some(underflow),
+        _ => None,
+    }
+}
+
+fn layer(
+    entry: &PlanEntry,
+    values: &[f32],
+    settings: &SearchConfig,
+    cost: &CostModel,
+    evidence: &Evidence,
+) -> Result<Layer, SearchError> {
+    let PlanEntry { site, spec } = entry;
+    let SiteKind::Weight { shape, .. } = &site.kind else { unreachable!("weights were chosen") };
+    if values.iter().any(|v| !v.is_finite()) {
+        let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
+        return Err(SearchError::NonFinite { layer, tensor });
+    }
+    let granularity = spec.granularity.resolve(&site.kind);
+    let grouped = Grouped::weight(values, shape, granularity);
+    let importance = match (settings.objective, evidence.fisher.get(&site.path)) {
+        (Objective::OutputError, _) => Importance::of_output(site, values, &evidence.observed),
+        (Objective::Fisher, Some(fisher)) => Importance::of_loss(fisher),
+        // A weight that no gradient reached changes nothing.
+        (Objective::Fisher, None) => Importance::Equal(0.0),
+        (Objective::SquaredError | Objective::Divergence, _) => Importance::of_weight(values),
+    };
+    let formats = match open(spec.coding) {
+        Some(underflow) => (settings.fewest_bits..=settings.most_bits)
+            .flat_map(|bits| Format::ausn_candidates(bits, true, underflow))
+            .collect(),
+        None => spec.coding.candidates(true).expect("checked when the plan was resolved"),
+    };
+    let size = LayerSize {
+        weights: values.len() as u64,
+        scales: granularity.count(shape) as u64,
+        ..LayerSize::default()
+    };
+    let candidate = |format: Format| -> Result<LayerCandidate, SearchError> {
+        let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);
+        let coded = Coded { values, shape, granularity, format, ranges: &ranges };
+        let error = match settings.objective {
+            Objective::Divergence => coded.divergence(),
+            _ => coded.weighted_error(&importance),
+        };
+        let split = format.split();
+        Ok(LayerCandidate {
+            format,
+            coding: format.to_string(),
+            bits: format.bits(),
+            exponent_bits: split.map(|(e, _)| e),
+            superposition_bits: split.map(|(_, s)| s),
+            sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
+            error,
+            cost: cost.cost(&size, format.bits(), 8)?,
+        })
+    };
+    Ok(Layer {
+        layer: site.layer.clone(),
+        tensor: site.tensor.clone(),
+        weights: size.weights,
+        candidates: formats.into_iter().map(candidate).collect::<Result<_, _>>()?,
+        spec: *spec,
+        path: site.path.clone(),
+    })
+}

@@ -1,0 +1,372 @@
+//! What a search minimizes: the error of a coded weight, measured in one of four ways.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::coding::{Format, Rounding};
+use crate::quant::{Granularity, Observation, Ranges, Site, SiteKind};
+
+/// Bins of the histograms that the divergence compares, over the largest magnitude on either side.
+const BINS: usize = 1 << 10;
+
+/// What the error of a coded weight is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The squared error over the weight's energy: noise to signal.
+    #[default]
+    SquaredError,
+    /// The divergence of the distributions of the weights before and after (Jensen-Shannon, in
+    /// nats, 0 to ln 2). The authors' later AFP (ICCV 2021) compares distributions too.
+    Divergence,
+    /// The squared error of the layer's output on calibration data over the output's energy, as if
+    /// its inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
+    OutputError,
+    /// The estimated rise of the task's loss, `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the
+    /// empirical Fisher information F (Kirkpatrick et al. 2017, arXiv 1612.00796).
+    Fisher,
+}
+
+/// How much the squared error of each element of a weight counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Importance {
+    /// All alike.
+    Equal(f64),
+    /// Each by its own, in row-major order.
+    Each(Vec<f32>),
+}
+
+impl Importance {
+    /// Of a weight's noise to its signal.
+    pub(super) fn of_weight(values: &[f32]) -> Self {
+        let energy: f64 = values.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+        Self::Equal(if energy > 0.0 { energy.recip() } else { 0.0 })
+    }
+
+    /// Of the output's noise to its signal, from what was observed of the inputs. Without a fitting
+    /// observation (an embedding has no input to observe) all inputs count alike.
+    pub(super) fn of_output(
+        site: &Site,
+        values: &[f32],
+        observed: &HashMap<String, (Site, Observation)>,
+    ) -> Self {
+        let Some(energies) = input_energies(site, observed) else { return Self::of_weight(values) };
+        let weighted = values.iter().zip(&energies);
+        let output: f64 = weighted.map(|(&w, &e)| f64::from(w) * f64::from(w) * e).sum();
+        let norm = if output > 0.0 { output.recip() } else { 0.0 };
+        Self::Each(energies.iter().map(|e| (e * norm) as f32).collect())
+    }
+
+    /// Of the loss, from the diagonal of the Fisher information.
+    pub(super) fn of_loss(fisher: &[f32]) -> Self {
+        Self::Each(fisher.iter().map(|f| f / 2.0).collect())
+    }
+}
+
+/// The energy of the input that meets each element of a weight, in row-major order.
+fn input_energies(
+    site: &Site,
+    observed: &HashMap<String, (Site, Observation)>,
+) -> Option<Vec<f64>> {
+    let SiteKind::Weight { shape, channel_axis, input_axis } = &site.kind else { return None };
+    let (_, observation) = input_of(site, observed)?;
+    let energies = match shape.len() {
+        2 => &observation.last_axis_energy,
+        _ => &observation.second_axis_energy,
+    };
+    let (inputs, outputs) = (shape[*input_axis], shape[*channel_axis]);
+    // A convolution may have groups, each with its own part of the inputs and of the outputs.
+    let groups = energies.len() / inputs.max(1);
+    if groups == 0 || !energies.len().is_multiple_of(inputs) || !outputs.is_multiple_of(groups) {
+        return None;
+    }
+    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
+    let (input_stride, output_stride) = (stride(*input_axis), stride(*channel_axis));
+    let energy = |i: usize| {
+        let (input, output) = (i / input_stride % inputs, i / output_stride % outputs);
+        energies[output / (outputs / groups) * inputs + input]
+    };
+    Some((0..shape.iter().product()).map(energy).collect())
+}
+
+/// The observed input of a weight: that of its own layer, or the one named `input` of the nearest
+/// layer around it, as the projections of an attention have it.
+fn input_of<'a>(
+    site: &Site,
+    observed: &'a HashMap<String, (Site, Observation)>,
+) -> Option<&'a (Site, Observation)> {
+    let mut layer = site.layer.as_str();
+    let own = observed.values().find(|(input, _)| input.layer == layer);
+    if own.is_some() {
+        return own;
+    }
+    while let Some((around, _)) = layer.rsplit_once('.') {
+        layer = around;
+        let input =
+            |(input, _): &&(Site, Observation)| input.layer == layer && input.tensor == "input";
+        if let Some(found) = observed.values().find(input) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// A weight before and after it was coded.
+pub(super) struct Coded<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) shape: &'a [usize],
+    pub(super) granularity: Granularity,
+    pub(super) format: Format,
+    pub(super) ranges: &'a Ranges,
+}
+
+impl Coded<'_> {
+    /// The importance-weighted squared error.
+    pub(super) fn weighted_error(&self, importance: &Importance) -> f64 {
+        let mut sum = 0.0;
+        self.for_each(|i, x, q| {
+            let error = f64::from(x) - f64::from(q);
+            sum += match importance {
+                Importance::Equal(_) => error * error,
+                Importance::Each(each) => f64::from(each[i]) * error * error,
+            };
+        });
+        match importance {
+            Importance::Equal(factor) => sum * factor,
+            Importance::Each(_) => sum,
+        }
+    }
+
+    /// The Jensen-Shannon divergence of the values and of what their codes tell of them: a code
+    /// stands for all numbers that round to it, evenly.
+    pub(super) fn divergence(&self) -> f64 {
+        let largest = self.values.iter().fold(0f32, |max, v| max.max(v.abs()));
+        if largest == 0.0 {
+            return 0.0;
+        }
+        let bins = 2 * BINS;
+        let position = |x: f64| (x / f64::from(largest) + 1.0) * BINS as f64;
+        let mut before = vec![0.0; bins];
+        // Steps of the density of what the codes tell, to be summed up.
+        let mut steps = vec![0.0; bins + 2];
+        let cells = Cells::new(self.format);
+        let scales = self.ranges.scales.factors();
+        let scale_of = self.granularity.indexer(self.shape);
+        self.for_each(|i, x, q| {
+            let bin = (position(f64::from(x)) as usize).min(bins - 1);
+            before[bin] += 1.0;
+            let scale = f64::from(scales[scale_of(i)]);
+            let (low, high) = cells.around(f64::from(q) / scale);
+            let from = position(low * scale).max(0.0).min(bins as f64 - 1.0);
+            let to = position(high * scale).max(from + 1.0).min(bins as f64);
+            add_evenly(&mut steps, from.min(to - 1.0), to);
+        });
+        let mut density = 0.0;
+        let after: Vec<f64> = steps[..bins]
+            .iter()
+            .map(|step| {
+                density += step;
+                f64::max(density, 0.0)
+            })
+            .collect();
+        jensen_shannon(&before, &after)
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(usize, f32, f32)) {
+        let scales = self.ranges.scales.factors();
+        let rounders: Vec<_> = match &self.ranges.zero_points[..] {
+            [] => vec![self.format.rounder(0)],
+            zero_points => zero_points.iter().map(|&z| self.format.rounder(z)).collect(),
+        };
+        let scale_of = self.granularity.indexer(self.shape);
+        for (i, &x) in self.values.iter().enumerate() {
+            let group = scale_of(i);
+            let (scale, rounder) = (scales[group], rounders[group.min(rounders.len() - 1)]);
+            visit(i, x, rounder.quantize(x * (1.0 / scale)) * scale);
+        }
+    }
+}
+
+/// The numbers that round to each level of a coding at scale 1.
+enum Cells {
+    /// Between levels, in ascending order.
+    Levels(Vec<f64>),
+    /// One step wide around every integer.
+    Steps,
+}
+
+impl Cells {
+    fn new(format: Format) -> Self {
+        if format.has_zero_point() {
+            return Self::Steps;
+        }
+        let magnitudes = format.levels();
+        let negative = magnitudes.iter().rev().filter(|&&l| l > 0.0 && format.signed()).map(|l| -l);
+        Self::Levels(negative.chain(magnitudes.iter().copied()).map(f64::from).collect())
+    }
+
+    /// From the midpoint below a level to the one above; the outermost cells end at their levels.
+    fn around(&self, level: f64) -> (f64, f64) {
+        let Self::Levels(levels) = self else { return (level - 0.5, level + 0.5) };
+        // A free scale does not come out of the product with a level exactly.
+        let at = levels.partition_point(|&l| l < level - 1e-6 * level.abs());
+        let at = at.min(levels.len() - 1);
+        let low = if at == 0 { levels[0] } else { levels[at - 1].midpoint(levels[at]) };
+        let high = match levels.get(at + 1) {
+            Some(above) => levels[at].midpoint(*above),
+            None => levels[at],
+        };
+        (low, high)
+    }
+}
+
+/// Adds 1, spread evenly from one position to another, to a density that is kept as its steps.
+fn add_evenly(steps: &mut [f64], from: f64, to: f64) {
+    let height = (to - from).recip();
+    // A bin that is covered in part gets its part.
+    for (edge, sign) in [(from, 1.0), (to, -1.0)] {
+        let bin = edge as usize;
+        let part = edge - bin as f64;
+        steps[bin] += sign * height * (1.0 - part);
+        steps[bin + 1] += sign * height * part;
+    }
+}
+
+/// The Jensen-Shannon divergence of two histograms, in nats.
+fn jensen_shannon(a: &[f64], b: &[f64]) -> f64 {
+    let (total_a, total_b) = (a.iter().sum::<f64>(), b.iter().sum::<f64>());
+    let part = |p: f64, q: f64| if p > 0.0 { p * (2.0 * p / (p + q)).ln() } else { 0.0 };
+    let pairs = a.iter().zip(b).map(|(a, b)| (a / total_a, b / total_b));
+    pairs.map(|(p, q)| (part(p, q) + part(q, p)) / 2.0).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding::Underflow;
+    use crate::quant::{Grouped, RangeRule, ScaleKind, choose_range};
+
+    fn site(layer: &str, tensor: &str, kind: SiteKind) -> Site {
+        let path = format!("{layer}.{tensor}");
+        Site { path, layer: layer.into(), tensor: tensor.into(), kind }
+    }
+
+    fn weight(shape: &[usize], channel_axis: usize, input_axis: usize) -> SiteKind {
+        SiteKind::Weight { shape: shape.to_vec(), channel_axis, input_axis }
+    }
+
+    fn observed(layer: &str, tensor: &str, values: &[f32], shape: &[usize]) -> (Site, Observation) {
+        let mut observation = Observation::default();
+        observation.record(values, shape);
+        (site(layer, tensor, SiteKind::Activation { non_negative: false }), observation)
+    }
+
+    fn evidence(seen: Vec<(Site, Observation)>) -> HashMap<String, (Site, Observation)> {
+        seen.into_iter().map(|(site, seen)| (site.path.clone(), (site, seen))).collect()
+    }
+
+    fn coded<R>(values: &[f32], format: Format, run: impl FnOnce(Coded) -> R) -> R {
+        let shape = [values.len()];
+        let grouped = Grouped::weight(values, &shape, Granularity::Tensor);
+        let (ranges, _) = choose_range(&grouped, format, RangeRule::Max, ScaleKind::PowerOfTwo);
+        let granularity = Granularity::Tensor;
+        run(Coded { values, shape: &shape, granularity, format, ranges: &ranges })
+    }
+
+    /// A bell of values, the same every time.
+    fn bell() -> Vec<f32> {
+        let part = |i: usize, n: usize| ((i * n) % 1009) as f32 / 1009.0 - 0.5;
+        (0..20_000).map(|i| part(i, 17) + part(i, 313) + part(i / 3, 71)).collect()
+    }
+
+    #[test]
+    fn errors_count_by_their_importance() {
+        let format = Format::int(3, true).unwrap();
+        // The levels are -3 to 3 at the scale of the largest value.
+        coded(&[3.0, 0.25, -1.5, 0.0], format, |coded| {
+            assert_eq!(coded.weighted_error(&Importance::Equal(2.0)), 2.0 * (0.0625 + 0.25));
+            let each = Importance::Each(vec![9.0, 4.0, 1.0, 9.0]);
+            assert_eq!(coded.weighted_error(&each), 4.0 * 0.0625 + 0.25);
+        });
+        assert_eq!(Importance::of_weight(&[3.0, 1.0]), Importance::Equal(0.1));
+        assert_eq!(Importance::of_weight(&[0.0]), Importance::Equal(0.0));
+    }
+
+    #[test]
+    fn a_weight_counts_by_the_input_that_it_meets() {
+        // Two inputs, three outputs; the second input is twice the first, the first weight 0.
+        let linear = site("a.b", "weight", weight(&[2, 3], 1, 0));
+        let input = observed("a.b", "input", &[1.0, 2.0, -1.0, 2.0], &[2, 2]);
+        let values = [0.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+        let found = Importance::of_output(&linear, &values, &evidence(vec![input]));
+        // Energies 2 and 8: the output's is 2 * 2 + 3 * 8.
+        let (first, second) = (2.0 / 28.0, 8.0 / 28.0);
+        assert_eq!(found, Importance::Each(vec![first, first, first, second, second, second]));
+
+        // A projection of an attention meets the attention's input, not its probabilities.
+        let query = site("a.b.query", "weight", weight(&[2, 3], 1, 0));
+        let others = observed("a.b", "probabilities", &[5.0, 0.0], &[1, 2]);
+        let input = observed("a.b", "input", &[1.0, 2.0, -1.0, 2.0], &[2, 2]);
+        assert_eq!(Importance::of_output(&query, &values, &evidence(vec![others, input])), found);
+        // Where nothing fits, all inputs count alike.
+        let alone = Importance::of_output(&query, &values, &HashMap::new());
+        assert_eq!(alone, Importance::of_weight(&values));
+    }
+
+    #[test]
+    fn a_convolution_in_groups_meets_the_channels_of_its_group() {
+        // Four channels in two groups, four outputs, kernels of one: `[output, input of group, 1]`.
+        let conv = site("c", "weight", weight(&[4, 2, 1], 0, 1));
+        let input = observed("c", "input", &[1.0, 2.0, 3.0, 4.0], &[1, 4, 1]);
+        let energies = input_energies(&conv, &evidence(vec![input])).unwrap();
+        assert_eq!(energies, [1.0, 4.0, 1.0, 4.0, 9.0, 16.0, 9.0, 16.0]);
+    }
+
+    #[test]
+    fn divergence_falls_with_bits_and_stays_in_its_bounds() {
+        let values = bell();
+        let of = |values: &[f32], format| coded(values, format, |coded| coded.divergence());
+        let mut last = std::f64::consts::LN_2;
+        for bits in [2, 4, 6, 8] {
+            let found = of(&values, Format::int(bits, true).unwrap());
+            assert!(found > 0.0 && found < last, "{bits} bits: {found} after {last}");
+            last = found;
+        }
+        // Nothing but the shape counts.
+        let format = Format::ausn_candidates(4, true, Underflow::Gradual)[1];
+        let scaled: Vec<f32> = values.iter().map(|v| v * 8.0).collect();
+        assert!((of(&values, format) - of(&scaled, format)).abs() < 1e-12);
+        assert_eq!(of(&[0.0; 9], format), 0.0);
+    }
+
+    #[test]
+    fn jensen_shannon_is_symmetric_zero_for_the_same_and_ln_2_for_others() {
+        let (a, b) = ([1.0, 3.0, 0.0], [2.0, 2.0, 4.0]);
+        assert!((jensen_shannon(&a, &b) - jensen_shannon(&b, &a)).abs() < 1e-15);
+        assert_eq!(jensen_shannon(&a, &[2.0, 6.0, 0.0]), 0.0);
+        let apart = jensen_shannon(&[1.0, 0.0], &[0.0, 5.0]);
+        assert!((apart - std::f64::consts::LN_2).abs() < 1e-15);
+        // Half a bit of two fair coins against one that always falls the same way, by hand.
+        let expected = 0.5 * (4f64 / 3.0).ln() + 0.25 * (2f64 / 3.0).ln() + 0.25 * 2f64.ln();
+        assert!((jensen_shannon(&[1.0, 0.0], &[1.0, 1.0]) - expected).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_density_adds_up_bin_by_bin() {
+        let mut steps = vec![0.0; 6];
+        add_evenly(&mut steps, 0.5, 3.0);
+        let mut density = 0.0;
+        let bins: Vec<f64> = steps
+            .iter()
+            .map(|step| {
+                density += step;
+                density
+            })
+            .collect();
+        let expected = [0.2, 0.4, 0.4, 0.0, 0.0, 0.0];
+        for (found, expected) in bins.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15, "{bins:?}");
+        }
+    }
+}
