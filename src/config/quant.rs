@@ -275,7 +275,7 @@ impl RawTensor {
             ("range", self.range.is_some(), !block),
             ("percentile", self.percentile.is_some(), !block),
             ("ema-decay", self.ema_decay.is_some(), !block),
-            ("range-exponent", self.range_exponent.is_some(), !block && family != Family::Affine),
+            ("range-exponent", self.range_exponent.is_some(), !block),
             ("granularity", self.granularity.is_some(), !block),
             ("group-size", self.group_size.is_some(), !block),
         ] {

@@ -134,7 +134,10 @@ fn four(gates: Vec<Tensor<2>>) -> [Tensor<2>; 4] {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::quant::{CalibrationError, Plan, QuantSpec, attach, calibrate, sites};
+    use crate::quant::{
+        ActivationQuantizer, CalibrationError, FakeQuantizer, LearnedRange, Plan, QuantSpec,
+        ScaleKind, attach, calibrate, sites,
+    };
     use burn::tensor::{Distribution, Tolerance};
 
     /// Values, and the gradients of gates and recurrent weight, of the one operation and of the
@@ -191,6 +194,28 @@ mod tests {
         });
         let quantized = attach(lstm, &plan.expect("finite values")).expect("a float model");
         agree(&quantized.model.train(), &device.autodiff());
+    }
+
+    #[test]
+    fn a_hidden_range_that_trains_gets_a_gradient() {
+        let device = Device::flex();
+        device.seed(5);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&device);
+        let learned = Some(LearnedRange::Tqt { scale: ScaleKind::PowerOfTwo });
+        let activation = QuantSpec { learned, ..QuantSpec::ausn(4) };
+        let plan = Plan::resolve(&sites(&lstm), None, Some(activation), &[]).unwrap();
+        let x = Tensor::<3>::random([3, 5, 4], Distribution::Normal(0.0, 1.0), &device);
+        let plan = calibrate(&lstm, &plan, |lstm| {
+            lstm.forward(x.clone());
+            Ok::<(), CalibrationError>(())
+        });
+        let quantized = attach(lstm, &plan.unwrap()).unwrap().model.train();
+        let gradients = quantized.forward(x.autodiff()).sum().backward();
+        let (ActivationQuantizer::Signed(slot) | ActivationQuantizer::NonNegative(slot)) =
+            &quantized.recurrent.input;
+        let quantizer = slot.reparameterization::<FakeQuantizer>().expect("it is attached");
+        let gradient = quantizer.scale.val().grad(&gradients).expect("its range trains");
+        assert!(gradient.into_scalar::<f32>().abs() > 1e-6);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`fake_quantize`] | the operation: rounds a tensor to a coding's levels, with a straight-through gradient |
 //! | [`FakeQuantizer`] | the operation with its scales, attached to a parameter as a Burn [`Reparameterization`](burn::module::Reparameterization) |
 //! | [`ActivationQuantizer`] | a place in a layer where a `FakeQuantizer` for an activation attaches |
+//! | [`Ranges`], [`LearnedRange`] | scales and zero points, and the recipes by which scales train |
 //! | [`sites`] | finds every weight and activation of a model that can be quantized |
 //! | [`Plan`] | which coding each site gets, resolved from layer patterns |
 //! | [`calibrate`] | observes a float model on data and chooses E, S and range for each planned site |

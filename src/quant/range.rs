@@ -31,6 +31,7 @@ pub enum RangeRule {
     /// The r of the binade that the largest magnitude is in, `floor(log2 max|x|)`: the block scale of
     /// the OCP Microscaling specification (there it is divided by the largest power of two of the
     /// element, which is 1 at scale 1 here). Clips what lies above the largest level in that binade.
+    /// For formats with zero points it is `Max`.
     Binade,
 }
 
@@ -94,6 +95,10 @@ impl Grouped {
 
 /// The scale of every group (and its zero point, where the format has one), and the error that they
 /// leave, for one format.
+///
+/// # Panics
+///
+/// If a fixed range exponent is none of the format's.
 pub fn choose_range(
     values: &Grouped,
     format: Format,
@@ -119,7 +124,7 @@ pub fn choose_range(
 ///
 /// # Panics
 ///
-/// If there is no candidate.
+/// If there is no candidate, or a fixed range exponent is none of a candidate's.
 pub fn choose_coding(
     values: &Grouped,
     candidates: &[Format],
@@ -153,8 +158,14 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn choose(self, rule: RangeRule, kind: ScaleKind) -> (Range, QuantizationError) {
-        if let (RangeRule::Fixed(r), false) = (rule, self.format.has_zero_point()) {
-            return self.with_error(Range { scale: power_of_two(r), zero_point: 0 });
+        if let RangeRule::Fixed(r) = rule {
+            let allowed = self.format.range_exponents();
+            assert!(
+                allowed.contains(&r),
+                "range exponent {r} for {}: not in {allowed:?}",
+                self.format
+            );
+            return self.with_error(self.at(power_of_two(r)));
         }
         let largest = match rule {
             RangeRule::Max | RangeRule::Mse | RangeRule::Fixed(_) | RangeRule::Binade => {
@@ -245,19 +256,21 @@ impl Group<'_> {
         (-low * part / scale).round_ties_even().clamp(0.0, codes)
     }
 
+    /// The range of a scale.
+    fn at(self, scale: f32) -> Range {
+        let zero_point = match self.format.has_zero_point() {
+            true => {
+                let (low, high) = self.ends(f64::INFINITY);
+                self.zero_point(f64::from(scale), low, high) as i32
+            }
+            false => 0,
+        };
+        Range { scale, zero_point }
+    }
+
     /// The range of least squared error, from the one that clips nothing downwards.
     fn search(self, top: Range, kind: ScaleKind) -> (Range, QuantizationError) {
-        let (low, high) = match self.format.has_zero_point() {
-            true => self.ends(f64::INFINITY),
-            false => (0.0, 0.0),
-        };
-        let at = |scale: f32| {
-            let zero_point = match self.format.has_zero_point() {
-                true => self.zero_point(f64::from(scale), low, high) as i32,
-                false => 0,
-            };
-            self.with_error(Range { scale, zero_point })
-        };
+        let at = |scale: f32| self.with_error(self.at(scale));
         let smallest = *self.format.scales().start();
         let halvings = (0..=SEARCH_DEPTH).map(|n| top.scale * power_of_two(-n));
         let mut best =

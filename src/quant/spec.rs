@@ -84,6 +84,10 @@ impl CodingSpec {
     }
 
     /// Bits of a code word, with the sign bit where there is one.
+    ///
+    /// # Errors
+    ///
+    /// If bits are outside the family's limits.
     pub fn bits(&self, signed: bool) -> Result<u32, CodingError> {
         match *self {
             Self::Ausn { bits, split: None, .. } => Ok(bits),

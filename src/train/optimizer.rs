@@ -79,6 +79,7 @@ pub(super) fn schedule(stage: &StageConfig, steps_per_epoch: usize) -> ModuleLrS
 mod tests {
     use super::*;
     use crate::config::{Optimizer, Schedule, Select};
+    use burn::module::ParamId;
 
     fn rates(name: ScheduleName, warmup: f64, every: Option<usize>) -> Vec<f64> {
         let stage = StageConfig {
@@ -97,6 +98,19 @@ mod tests {
         };
         let mut schedule = schedule(&stage, 5);
         (0..20).map(|_| schedule.step().base()).collect()
+    }
+
+    #[test]
+    fn decay_spares_biases_normalization_and_ranges() {
+        let group = ParamGroup::from_regex(NOT_DECAYED).unwrap();
+        let spared = |path: &str| group.matches(&ParamId::new(), Some(path));
+        for path in ["bias", "head.bias", "norm.gamma", "norm.beta", "head.weight.quantizer.scale"]
+        {
+            assert!(spared(path), "{path}");
+        }
+        for path in ["head.weight", "scale", "head.weight_bias"] {
+            assert!(!spared(path), "{path}");
+        }
     }
 
     #[test]

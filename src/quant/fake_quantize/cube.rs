@@ -19,8 +19,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Estimator, FakeQuantize};
-use crate::coding::Quantizer;
+use super::{Estimator, FakeQuantize, ScaleGradient};
+use crate::coding::{Quantizer, Rounder};
 use crate::quant::{Folded, Granularity};
 
 /// Elements that a word of a mask tells of, and that one unit of a kernel handles.
@@ -35,25 +35,22 @@ pub(super) fn available<const D: usize>(x: &Tensor<D>) -> bool {
         && matches!(x.dtype(), DType::F32 | DType::F16 | DType::BF16)
 }
 
-/// [`fake_quantize`](super::fake_quantize) on a GPU backend.
+/// The rounding of the operation, where the kernels have it and its scales do not train.
+pub(super) fn superposed(operation: FakeQuantize) -> Option<Quantizer> {
+    match (operation.format.rounder(0), operation.scale_gradient) {
+        (Rounder::Superposed(quantizer), ScaleGradient::None) => Some(quantizer),
+        _ => None,
+    }
+}
+
+/// [`fake_quantize`](super::fake_quantize) on a GPU backend, for an operation that is [`superposed`].
 pub(super) fn fake_quantize_cube<const D: usize>(
     x: Tensor<D>,
     scale: Tensor<1>,
     operation: FakeQuantize,
-    quantizer: Quantizer,
 ) -> Tensor<D> {
     let scale = scale.detach().into_dispatch();
-    let operation =
-        Operation { quantizer, granularity: operation.granularity, estimator: operation.estimator };
     Tensor::from_dispatch(Dispatch::straight_through(x.into_dispatch(), scale, operation))
-}
-
-/// A [`FakeQuantize`] whose format rounds as AUSN does.
-#[derive(Clone, Copy, Debug)]
-struct Operation {
-    quantizer: Quantizer,
-    granularity: Granularity,
-    estimator: Estimator,
 }
 
 /// The operation, with the gradient of its estimator under autodiff.
@@ -63,7 +60,7 @@ trait StraightThrough: Backend {
     fn straight_through(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: Operation,
+        operation: FakeQuantize,
     ) -> FloatTensor<Self>;
 }
 
@@ -75,7 +72,7 @@ trait Masked: Backend {
     fn quantize_and_mask(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: Operation,
+        operation: FakeQuantize,
     ) -> (FloatTensor<Self>, IntTensor<Self>);
 
     /// The gradient where the bit of an element is set, 0 elsewhere.
@@ -92,7 +89,7 @@ fn words(elements: usize) -> usize {
 }
 
 impl StraightThrough for CubeBackend {
-    fn straight_through(x: CubeTensor, scale: CubeTensor, operation: Operation) -> CubeTensor {
+    fn straight_through(x: CubeTensor, scale: CubeTensor, operation: FakeQuantize) -> CubeTensor {
         launch_quantize(x, scale, operation, None)
     }
 }
@@ -101,7 +98,7 @@ impl Masked for CubeBackend {
     fn quantize_and_mask(
         x: CubeTensor,
         scale: CubeTensor,
-        operation: Operation,
+        operation: FakeQuantize,
     ) -> (CubeTensor, CubeTensor) {
         let mask = empty_like(&x, Shape::from([words(x.shape().num_elements())]), DType::U32);
         (launch_quantize(x, scale, operation, Some(mask.clone())), mask)
@@ -120,7 +117,7 @@ where
     fn straight_through(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
-        operation: Operation,
+        operation: FakeQuantize,
     ) -> FloatTensor<Self> {
         let (node, scale) = (x.node(), scale.into_primitive());
         match Clipped.prepare::<C>([node]).compute_bound().stateful() {
@@ -181,7 +178,7 @@ fn vector_size(elements: usize) -> usize {
 fn launch_quantize(
     x: CubeTensor,
     scale: CubeTensor,
-    operation: Operation,
+    operation: FakeQuantize,
     mask: Option<CubeTensor>,
 ) -> CubeTensor {
     let (x, scale) = (into_contiguous(x), into_contiguous(scale));
@@ -222,7 +219,7 @@ fn launch_quantize(
             mask.into_buffer_arg(),
             elements / vector,
             words(elements),
-            rounding(operation.quantizer),
+            rounding(superposed(operation).expect("asked before")),
             grid,
             sharing,
             masked,

@@ -118,11 +118,8 @@ pub fn fake_quantize<const D: usize>(
         return fused::fake_quantize_fused(x, scales, operation);
     }
     #[cfg(feature = "cube")]
-    if cube::available(&x)
-        && let crate::coding::Rounder::Superposed(quantizer) = operation.format.rounder(0)
-        && operation.scale_gradient == ScaleGradient::None
-    {
-        return cube::fake_quantize_cube(x, scales.scale, operation, quantizer);
+    if cube::available(&x) && cube::superposed(operation).is_some() {
+        return cube::fake_quantize_cube(x, scales.scale, operation);
     }
     fake_quantize_composed(x, scales, operation)
 }
