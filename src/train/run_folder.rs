@@ -27,7 +27,7 @@ use super::TrainError;
 /// | `model.bpk` | the quantized model: float weights and scales |
 /// | `model.safetensors` | the quantized model: weights on the grid |
 /// | `codes.safetensors` | the quantized weights as packed code words |
-/// | `summary.json` | metric, seconds, seed |
+/// | `summary.json` | metric, seconds, seed, bits of the first and the last layer, commit |
 /// | `report.html` | all of it to look at |
 ///
 /// Files are written under another name and renamed, so that a killed run leaves no half file.

@@ -1,7 +1,7 @@
 //! Suites: `ausn table`.
 
 use std::fs::{self, File};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -78,10 +78,27 @@ fn figures(table: &Value) -> Vec<Value> {
     rows.collect()
 }
 
-/// The run folders of a suite, with the content of a file of each.
+/// The run folders that have a file, each as `suite/task/run`, with the content of the file. Runs
+/// may go on meanwhile.
 fn runs(workspace: &Workspace, file: &str) -> Vec<(String, Vec<u8>)> {
-    let files = workspace.files("runs").into_iter();
-    files.filter(|(name, _)| name.ends_with(&format!("/{file}"))).collect()
+    let mut folders = vec![String::new()];
+    for _ in ["suite", "task", "run"] {
+        let below = |folder: &String| {
+            let entries = fs::read_dir(workspace.path("runs").join(folder));
+            let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let folder = folder.clone();
+            names.map(move |name| {
+                format!("{folder}/{}", name.to_string_lossy()).trim_start_matches('/').to_string()
+            })
+        };
+        folders = folders.iter().flat_map(below).collect();
+    }
+    folders.sort();
+    let content = |run: String| {
+        let content = fs::read(workspace.path("runs").join(&run).join(file)).ok()?;
+        Some((run, content))
+    };
+    folders.into_iter().filter_map(content).collect()
 }
 
 #[test]
@@ -201,7 +218,8 @@ fn a_killed_suite_goes_on_and_ends_with_the_same_table() {
         let summaries = runs(&workspace, "summary.json");
         let [(float, _)] = &summaries[..] else { panic!("{} runs are done", summaries.len()) };
         let modified = |path: &str| {
-            fs::metadata(workspace.path("runs").join(path)).unwrap().modified().unwrap()
+            let summary = workspace.path("runs").join(path).join("summary.json");
+            fs::metadata(summary).unwrap().modified().unwrap()
         };
         let before = modified(float);
 
@@ -351,7 +369,8 @@ struct Background<'a> {
 impl<'a> Background<'a> {
     fn start(workspace: &'a Workspace, args: &[&str]) -> Self {
         let mut command = workspace.process(BINARY);
-        command.args(args).stderr(File::create(workspace.path("stderr")).unwrap());
+        command.args(args).stdout(Stdio::null());
+        command.stderr(File::create(workspace.path("stderr")).unwrap());
         Self { workspace, child: command.spawn().unwrap() }
     }
 
