@@ -1,6 +1,7 @@
 //! Suites: `ausn table`.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -358,6 +359,23 @@ fn a_readme_gets_the_table_between_its_markers() {
     workspace.write("README.md", "nothing\n");
     workspace.ausn(command).code(2).says(["README.md: has no place", "<!-- table:tiny -->"]);
     assert_eq!(workspace.read("README.md"), "nothing\n");
+}
+
+#[test]
+fn every_suite_that_ships_passes_its_dry_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in fs::read_dir(root.join("experiments")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            // Their paths are relative to the repository.
+            let mut command = Command::new(BINARY);
+            command.args(["table", "--dry-run"]).arg(&path).current_dir(root);
+            crate::support::run(command).success().prints(["all configurations are valid"]);
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "{count}");
 }
 
 /// A suite that runs in the background. Killed with the test that started it.
