@@ -120,7 +120,10 @@ pub(super) fn run(args: CodingArgs, global: &Global) -> Result<(), Failure> {
     };
     let shown = Coding {
         max: table.levels[table.levels.len() - 1],
-        unit_exponent: unit_exponent(&table.levels),
+        unit_exponent: match format.with_range(args.range) {
+            Some(coding) => coding?.unit_exponent(),
+            None => unit_exponent(&table.levels),
+        },
         encoded: args.encode.iter().map(encode).collect::<Result<_, Failure>>()?,
         levels: table.levels.clone(),
     };

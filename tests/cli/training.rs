@@ -343,7 +343,7 @@ fn ranges_that_train_are_those_of_the_log_the_codes_and_the_evaluation() {
         "quant.activation={ coding = 'int', bits = 8, learn-range = 'tqt', scale = 'free', range = 'mse' }",
         "train.float.epochs=0",
         "train.quantized.epochs=1",
-        "train.quantized.optimizer.learning-rate=0.02",
+        "train.quantized.optimizer={ name = 'adamw', learning-rate = 0.02 }",
     ];
     let config = format!(
         "{LSTM}\n[[quant.layer]]\nmatch = \"classifier\"\nweight = {{ coding = \"affine\", bits = 6, learn-range = \"none\" }}\n"
