@@ -51,11 +51,11 @@ impl LearnedRange {
 
     /// The parameter for one unit of scale.
     fn unit(self, format: Format) -> f32 {
-        match (self, format.split()) {
-            (Self::Pact, _) => format.max(),
-            (Self::Lsq, _) if format.family() == Family::Apot => format.max(),
-            (Self::Lsq, _) => format.step(),
-            (Self::Tqt { .. }, _) => 1.0,
+        match self {
+            Self::Pact => format.max(),
+            Self::Lsq if format.family() == Family::Apot => format.max(),
+            Self::Lsq => format.step(),
+            Self::Tqt { .. } => 1.0,
         }
     }
 
@@ -82,8 +82,8 @@ impl LearnedRange {
         }
     }
 
-    /// The scales that parameters stand for, differentiable. `elements` is how many share a scale, of
-    /// which LSQ's gradient depends.
+    /// The scales that parameters stand for, differentiable. `elements` is how many share a scale,
+    /// on which LSQ's gradient depends.
     pub(super) fn scale(self, parameter: Tensor<1>, format: Format, elements: usize) -> Tensor<1> {
         let inverse = 1.0 / self.unit(format);
         match self {

@@ -158,19 +158,16 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn choose(self, rule: RangeRule, kind: ScaleKind) -> (Range, QuantizationError) {
-        if let RangeRule::Fixed(r) = rule {
-            let allowed = self.format.range_exponents();
-            assert!(
-                allowed.contains(&r),
-                "range exponent {r} for {}: not in {allowed:?}",
-                self.format
-            );
-            return self.with_error(self.at(power_of_two(r)));
-        }
         let largest = match rule {
-            RangeRule::Max | RangeRule::Mse | RangeRule::Fixed(_) | RangeRule::Binade => {
-                self.largest()
+            RangeRule::Fixed(r) => {
+                let (format, allowed) = (self.format, self.format.range_exponents());
+                assert!(
+                    allowed.contains(&r),
+                    "range exponent {r} for {format}: not in {allowed:?}"
+                );
+                return self.with_error(self.at(power_of_two(r)));
             }
+            RangeRule::Max | RangeRule::Mse | RangeRule::Binade => self.largest(),
             RangeRule::Percentile(percentile) => {
                 f64::from(magnitude_percentile(self.values, self.observed, percentile))
             }
@@ -272,7 +269,7 @@ impl Group<'_> {
     fn search(self, top: Range, kind: ScaleKind) -> (Range, QuantizationError) {
         let at = |scale: f32| self.with_error(self.at(scale));
         let smallest = *self.format.scales().start();
-        let halvings = (0..=SEARCH_DEPTH).map(|n| top.scale * power_of_two(-n));
+        let halvings = (1..=SEARCH_DEPTH).map(|n| top.scale * power_of_two(-n));
         let mut best =
             halvings.filter(|&s| s >= smallest).map(at).fold(self.with_error(top), better);
         if self.format.has_zero_point() {
