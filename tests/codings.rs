@@ -242,10 +242,10 @@ fn ranges_train_to_about_the_best_one() {
             let expected = best.mean_squared();
             let what =
                 format!("{format} {rule:?} from {start}: {first} to {last}, best {expected}");
-            // With powers of two the gradient points to the best free scale from either side: training
+            // The error of a superposed grid has several minima close to each other. With powers of two the gradient points to the best free scale from either side: training
             // ends at one of its two neighbours. Farther ones lose about four times as much.
             let allowed = match rule.scale_kind() {
-                ScaleKind::Free => 1.05,
+                ScaleKind::Free => 1.15,
                 ScaleKind::PowerOfTwo => 2.0,
             };
             assert!(last < 0.5 * first && last < allowed * expected, "{what}");
