@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::coding::theory::{Density, RangePoint, Side, Sweep, TheoryError, ausn_grids};
+use crate::coding::theory::{Density, RangePoint, Side, Sweep, TheoryError, grids};
 use crate::evaluate::{SqnrPanel, sqnr_chart};
 
 /// Compare codings on a density, without data.
@@ -67,7 +67,7 @@ struct Analysis {
 
 pub(super) fn run(args: AnalyzeArgs, global: &Global) -> Result<(), Failure> {
     let side = if args.unsigned { Side::Positive } else { Side::Both };
-    let grids = ausn_grids(args.bits, !args.unsigned);
+    let grids = grids(args.bits, !args.unsigned);
     if grids.is_empty() {
         return Err(Failure::refused(match args.unsigned {
             true => format!("--bits {} --unsigned: 1 to 15 bits are possible", args.bits),

@@ -151,7 +151,8 @@ fn plan(found: &Found, config: &Path) -> String {
         let mut weight = format!(
             "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
         );
-        for part in [scale(layer.spec.scale), range(layer.spec.range), granularity(layer)] {
+        let scale = scale(layer.spec.scale).to_string();
+        for part in [scale, range(layer.spec.range), granularity(layer)] {
             let _ = write!(weight, ", {part}");
         }
         let _ = write!(text, "\n[[layer]]\nmatch  = {pattern}\nweight = {{ {weight} }}\n");

@@ -145,7 +145,9 @@ impl Draft {
         if layers.is_none() {
             *layers = Item::ArrayOfTables(ArrayOfTables::new());
         }
-        for rule in rules {
+        for mut rule in rules {
+            // Its place in the file that it comes from means nothing here.
+            rule.set_position(None);
             match layers {
                 Item::ArrayOfTables(tables) => tables.push(rule),
                 Item::Value(Value::Array(array)) => array.push(rule.into_inline_table()),

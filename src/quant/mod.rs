@@ -20,8 +20,8 @@ mod attach;
 mod calibrate;
 mod fake_quantize;
 mod granularity;
-mod learned;
 mod histogram;
+mod learned;
 mod parameters;
 mod plan;
 mod probe;
@@ -40,8 +40,8 @@ pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };
 pub use granularity::{Folded, Granularity};
-pub use learned::LearnedRange;
 pub use histogram::Histogram;
+pub use learned::LearnedRange;
 pub(crate) use parameters::parameters;
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};

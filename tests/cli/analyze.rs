@@ -20,7 +20,8 @@ fn json_ranks_the_codings_of_every_density() {
     assert_eq!(densities, ["normal", "laplace", "uniform"]);
     for analysis in analyses {
         let codings = codings(analysis);
-        assert_eq!(codings.len(), 5);
+        assert_eq!(codings.len(), 6);
+        assert!(codings.iter().any(|coding| coding["grid"]["name"] == "apot4"));
         assert!(codings.is_sorted_by_key(|coding| -best(coding, "power_of_two")));
         for coding in codings {
             assert!(best(coding, "free") >= best(coding, "power_of_two"), "{coding}");

@@ -221,10 +221,12 @@ fn the_help_of_every_command_names_its_options() {
     for (command, options) in [
         (
             &[][..],
-            &["train", "evaluate", "plan", "datasets", "devices", "coding", "Exit codes"][..],
+            &["train", "evaluate", "report", "plan", "datasets", "devices", "coding", "Exit codes"]
+                [..],
         ),
         (&["train"], &[&overrides[..], &["--resume", "--out", "CONFIG"]].concat()),
         (&["evaluate"], &[&overrides[..], &["RUN_OR_CONFIG"]].concat()),
+        (&["report"], &["RUN", "--out", "--svg", "--png"]),
         (&["plan"], &[&overrides[..], &["CONFIG"]].concat()),
         (&["datasets"], &["list", "fetch", "verify"]),
         (&["datasets", "list"], &[]),

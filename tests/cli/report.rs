@@ -28,9 +28,10 @@ fn a_run_leaves_its_report_and_the_command_writes_it_again_with_its_plots() {
 
     let histograms = workspace.json("run/histograms.json");
     let rows = workspace.read("run/layers.csv");
+    let column = rows.lines().next().unwrap().split(',').position(|name| name == "values").unwrap();
     let values = |layer: &str, kind: &str| -> u64 {
         let row = rows.lines().find(|row| row.starts_with(&format!("quantized,{layer},{kind}")));
-        row.unwrap().split(',').nth(12).unwrap().parse().unwrap()
+        row.unwrap().split(',').nth(column).unwrap().parse().unwrap()
     };
     for histogram in histograms["tensors"].as_array().unwrap() {
         let sum = |key: &str| -> u64 {

@@ -132,7 +132,8 @@ fn what_cannot_be_searched_is_refused() {
         .code(2)
         .says(["quant.search.most-bits", "is 20"]);
     workspace.train(LSTM, "run", &["quant.plan=absent.toml"]).code(2).says(["absent.toml"]);
-    workspace.write("plan.toml", "[[layer]]\nmatch = \"nothing\"\nweight = { coding = \"float\" }\n");
+    workspace
+        .write("plan.toml", "[[layer]]\nmatch = \"nothing\"\nweight = { coding = \"float\" }\n");
     workspace
         .train(LSTM, "run", &["quant.plan=plan.toml"])
         .code(2)

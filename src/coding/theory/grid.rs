@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::{Density, ExpectedError, Side, TheoryError};
-use crate::coding::{AusnFormat, Underflow};
+use crate::coding::{AusnFormat, Family, Format, Underflow};
 
 /// A coding as theory sees it: a name, and the levels that it has before they are scaled to a range.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -85,12 +85,7 @@ impl Grid {
 /// A format of the family, at range exponent 0.
 impl From<AusnFormat> for Grid {
     fn from(format: AusnFormat) -> Self {
-        let magnitudes: Vec<f64> = format.unit().levels().into_iter().map(f64::from).collect();
-        let negative = magnitudes[1..].iter().rev().map(|level| -level);
-        let levels = match format.signed() {
-            true => negative.chain(magnitudes.iter().copied()).collect(),
-            false => magnitudes,
-        };
+        let levels = both_signs(&format.unit().levels(), format.signed());
         let kind = match (format.exponent_bits(), format.superposition_bits(), format.underflow()) {
             (_, 0, _) => " (power of two)",
             (0 | 1, _, Underflow::Gradual) => " (uniform)",
@@ -98,6 +93,26 @@ impl From<AusnFormat> for Grid {
         };
         Self { name: format!("{format}{kind}"), format: Some(format), levels }
     }
+}
+
+/// Negative and positive levels of a coding from its magnitudes.
+fn both_signs(magnitudes: &[f32], signed: bool) -> Vec<f64> {
+    let negative = magnitudes[1..].iter().rev().filter(|_| signed).map(|level| -level);
+    negative.chain(magnitudes.iter().copied()).map(f64::from).collect()
+}
+
+/// Every coding of `bits` bits without a zero point: those of [`ausn_grids`], additive powers of two where there are such
+/// (2 to 6 bits), and of 8 bits the two floats of the OCP specification.
+pub fn grids(bits: u32, signed: bool) -> Vec<Grid> {
+    let floats = [Family::Mxfp8E4m3, Family::Mxfp8E5m2].into_iter().filter_map(Family::element);
+    let floats = floats.filter(|_| bits == 8 && signed);
+    let others = Format::apot(bits, signed).ok().into_iter().chain(floats);
+    let other = |format: Format| Grid {
+        name: format.to_string(),
+        format: None,
+        levels: both_signs(&format.levels(), signed),
+    };
+    ausn_grids(bits, signed).into_iter().chain(others.map(other)).collect()
 }
 
 /// Every different grid of the AUSN family whose code words have `bits` bits. The uniform grid and the powers of two

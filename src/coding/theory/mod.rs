@@ -37,7 +37,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use density::Density;
-pub use grid::{Grid, ausn_grids};
+pub use grid::{Grid, ausn_grids, grids};
 pub use sweep::{PowerOfTwoPoint, RangePoint, Sweep};
 
 /// Which numbers a coding meets.

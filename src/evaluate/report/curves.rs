@@ -211,15 +211,37 @@ fn thin(steps: &[(f64, f64)]) -> (Vec<(f64, f64)>, usize) {
     (steps.chunks(many).map(mean).collect(), many)
 }
 
-/// The curves of several runs: the metric on the validation data in each stage.
+/// The curves of several runs: the metric on the validation data in each stage, runs with another metric apart.
 pub(super) fn compared(runs: &[Run]) -> Vec<Plot> {
+    let mut metrics: Vec<&str> = Vec::new();
+    for run in runs {
+        if !metrics.contains(&run.metric()) {
+            metrics.push(run.metric());
+        }
+    }
     let stages = [("float", 0), ("quantized", 1)];
-    stages.into_iter().filter_map(|(stage, index)| compared_stage(runs, stage, index)).collect()
+    let plots = metrics.iter().enumerate().flat_map(|(i, metric)| {
+        stages.into_iter().filter_map(move |(stage, index)| {
+            let name = match i {
+                0 => format!("metric-{stage}"),
+                i => format!("metric-{}-{stage}", i + 1),
+            };
+            compared_stage(&name, runs, metric, (stage, index))
+        })
+    });
+    plots.collect()
 }
 
-fn compared_stage(runs: &[Run], stage: &str, index: usize) -> Option<Plot> {
-    let log = |run: &'_ Run| {
-        if index == 0 { run.log.float.metric.clone() } else { run.log.quantized.metric.clone() }
+fn compared_stage(
+    name: &str,
+    runs: &[Run],
+    metric: &str,
+    (stage, index): (&str, usize),
+) -> Option<Plot> {
+    let log = |run: &'_ Run| match (run.metric() == metric, index) {
+        (false, _) => Vec::new(),
+        (true, 0) => run.log.float.metric.clone(),
+        (true, _) => run.log.quantized.metric.clone(),
     };
     let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(log).collect();
     let values = values(&curves);
@@ -234,9 +256,6 @@ fn compared_stage(runs: &[Run], stage: &str, index: usize) -> Option<Plot> {
         let (ink, dash, shape) = style(i);
         legend.push((Sample::Marked(ink, dash, shape), run.name.clone()));
     }
-    let mut metrics: Vec<&str> = runs.iter().map(Run::metric).collect();
-    metrics.dedup();
-    let metric = metrics.join(", ");
     let ends = runs.iter().zip(&curves).filter_map(|(run, curve)| {
         let (epoch, value) = curve.last()?;
         Some(format!("{} {value:.4} after epoch {epoch}", run.name))
@@ -246,10 +265,10 @@ fn compared_stage(runs: &[Run], stage: &str, index: usize) -> Option<Plot> {
         "The {metric} of each run on its validation data, {stage} stage: {}.",
         ends.join(", ")
     );
-    let scale = if y.is_log() { format!("{metric} (log scale)") } else { metric.clone() };
+    let scale = if y.is_log() { format!("{metric} (log scale)") } else { metric.to_string() };
     let title = format!("Validation {metric}, {stage} stage");
     let top = legend_height(NUMBERS, &legend) + 6.0;
-    Some(Plot::draw(&format!("metric-{stage}"), title, description, HEIGHT, |canvas| {
+    Some(Plot::draw(name, title, description, HEIGHT, |canvas| {
         let framed = canvas.frame(&Frame {
             x: &x,
             y: &y,

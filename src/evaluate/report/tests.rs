@@ -335,6 +335,32 @@ fn a_comparison_has_every_run_in_its_table_and_its_plots() {
 }
 
 #[test]
+fn runs_with_other_metrics_are_not_drawn_on_one_axis() {
+    let other = run_with(&[
+        ("summary.json", &SUMMARY.replace("accuracy", "perplexity")),
+        ("metrics.jsonl", &METRICS.replace("accuracy", "perplexity")),
+    ]);
+    let plots = compared_plots(&[run(), other.unwrap()]);
+    let titles: Vec<(&str, &str)> =
+        plots[..4].iter().map(|plot| (plot.name.as_str(), plot.title.as_str())).collect();
+    assert_eq!(
+        titles,
+        [
+            ("metric-float", "Validation accuracy, float stage"),
+            ("metric-quantized", "Validation accuracy, quantized stage"),
+            ("metric-2-float", "Validation perplexity, float stage"),
+            ("metric-2-quantized", "Validation perplexity, quantized stage"),
+        ]
+    );
+    for (name, there, absent) in
+        [("metric-float", BLUE, VERMILLION), ("metric-2-float", VERMILLION, BLUE)]
+    {
+        let svg = plot(&plots, name);
+        assert!(svg.contains(there) && !svg.contains(absent), "{name}");
+    }
+}
+
+#[test]
 fn a_plot_is_a_picture_with_its_colours() {
     let plots = plots(&run());
     let plot = plots.iter().find(|plot| plot.name == "errors-weights").unwrap();
