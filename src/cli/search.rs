@@ -74,14 +74,7 @@ impl From<ObjectiveName> for Objective {
 impl SearchArgs {
     /// What `[quant.search]` says, overridden by the command line.
     fn settings(&self, config: &Config) -> Result<SearchConfig, Failure> {
-        let given = config.quant.search;
-        let mut settings = given.unwrap_or(SearchConfig {
-            average_bits: None,
-            bytes: None,
-            objective: Objective::default(),
-            fewest_bits: 2,
-            most_bits: 8,
-        });
+        let mut settings = config.quant.search.unwrap_or_default();
         if self.average_bits.is_some() || self.bytes.is_some() {
             (settings.average_bits, settings.bytes) = (self.average_bits, self.bytes);
         }

@@ -200,6 +200,14 @@ impl Format {
         }
     }
 
+    /// All levels at scale 1, ascending: of both signs where there is a sign bit; of an affine format, its codes.
+    pub fn signed_levels(&self) -> Vec<f32> {
+        let magnitudes = self.levels();
+        let signed = self.signed() && !self.has_zero_point();
+        let negative = magnitudes[1..].iter().rev().filter(|_| signed).map(|level| -level);
+        negative.chain(magnitudes.iter().copied()).collect()
+    }
+
     /// The largest level `M` at scale 1; of an affine format, the largest code.
     pub fn max(&self) -> f32 {
         match self.grid {

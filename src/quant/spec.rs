@@ -199,10 +199,7 @@ impl CalibratedSite {
     /// The levels that a value divided by its scale is rounded to, ascending; of a coding with a
     /// zero point, its codes.
     pub fn levels(&self) -> Vec<f32> {
-        let magnitudes = self.format.levels();
-        let signed = self.format.signed() && !self.format.has_zero_point();
-        let negative = magnitudes[1..].iter().rev().filter(|_| signed).map(|m| -m);
-        negative.chain(magnitudes.iter().copied()).collect()
+        self.format.signed_levels()
     }
 }
 

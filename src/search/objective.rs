@@ -201,9 +201,7 @@ impl Cells {
         if format.has_zero_point() {
             return Self::Steps;
         }
-        let magnitudes = format.levels();
-        let negative = magnitudes.iter().rev().filter(|&&l| l > 0.0 && format.signed()).map(|l| -l);
-        Self::Levels(negative.chain(magnitudes.iter().copied()).map(f64::from).collect())
+        Self::Levels(format.signed_levels().into_iter().map(f64::from).collect())
     }
 
     /// From the midpoint below a level to the one above; the outermost cells end at their levels.

@@ -6,29 +6,26 @@ use super::{CostModel, Objective};
 
 /// `[quant.search]`
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SearchConfig {
     /// Bits that a quantized weight may have on average.
     pub average_bits: Option<f64>,
     /// Bytes that all quantized weights may take together, packed, with a byte for each range.
     pub bytes: Option<u64>,
     /// What is minimized.
-    #[serde(default)]
     pub objective: Objective,
     /// The fewest bits of a weight.
-    #[serde(default = "fewest_bits")]
     pub fewest_bits: u32,
     /// The most bits of a weight.
-    #[serde(default = "most_bits")]
     pub most_bits: u32,
 }
 
-fn fewest_bits() -> u32 {
-    2
-}
-
-fn most_bits() -> u32 {
-    8
+impl Default for SearchConfig {
+    /// No budget yet; 2 to 8 bits.
+    fn default() -> Self {
+        let objective = Objective::default();
+        Self { average_bits: None, bytes: None, objective, fewest_bits: 2, most_bits: 8 }
+    }
 }
 
 impl SearchConfig {

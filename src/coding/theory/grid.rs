@@ -85,7 +85,7 @@ impl Grid {
 /// A format of the family, at range exponent 0.
 impl From<AusnFormat> for Grid {
     fn from(format: AusnFormat) -> Self {
-        let levels = both_signs(&format.unit().levels(), format.signed());
+        let levels = levels(format.into());
         let kind = match (format.exponent_bits(), format.superposition_bits(), format.underflow()) {
             (_, 0, _) => " (power of two)",
             (0 | 1, _, Underflow::Gradual) => " (uniform)",
@@ -95,10 +95,9 @@ impl From<AusnFormat> for Grid {
     }
 }
 
-/// Negative and positive levels of a coding from its magnitudes.
-fn both_signs(magnitudes: &[f32], signed: bool) -> Vec<f64> {
-    let negative = magnitudes[1..].iter().rev().filter(|_| signed).map(|level| -level);
-    negative.chain(magnitudes.iter().copied()).map(f64::from).collect()
+/// The levels of a coding, of both signs where it has a sign bit.
+fn levels(format: Format) -> Vec<f64> {
+    format.signed_levels().into_iter().map(f64::from).collect()
 }
 
 /// Every coding of `bits` bits without a zero point: those of [`ausn_grids`], additive powers of two where there are such
@@ -107,11 +106,8 @@ pub fn grids(bits: u32, signed: bool) -> Vec<Grid> {
     let floats = [Family::Mxfp8E4m3, Family::Mxfp8E5m2].into_iter().filter_map(Family::element);
     let floats = floats.filter(|_| bits == 8 && signed);
     let others = Format::apot(bits, signed).ok().into_iter().chain(floats);
-    let other = |format: Format| Grid {
-        name: format.to_string(),
-        format: None,
-        levels: both_signs(&format.levels(), signed),
-    };
+    let other =
+        |format: Format| Grid { name: format.to_string(), format: None, levels: levels(format) };
     ausn_grids(bits, signed).into_iter().chain(others.map(other)).collect()
 }
 
