@@ -60,6 +60,11 @@ impl Config {
         Self::parse(&text, path, overrides)
     }
 
+    /// Whether the model is a trained one before the run begins: a published one, or another run's.
+    pub fn starts_trained(&self) -> bool {
+        self.train.float_checkpoint.is_some() || self.model.pretrained.is_some()
+    }
+
     /// The same for a text; `path` names its origin in errors.
     ///
     /// # Errors

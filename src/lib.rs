@@ -71,6 +71,7 @@
 //! | [`devices`] | devices by name, also of other machines |
 //! | [`train`], [`evaluate`] | training runs, metrics, the layer error log and reports |
 //! | [`search`] | a coding for each layer under a budget |
+//! | [`post_training`] | learned rounding and bias correction, without training |
 //! | [`suite`] | tasks x codings x seeds: runs of a whole table, and the table |
 //! | [`deploy`] | packed codes |
 //! | [`cli`] | the `ausn` command |
@@ -87,6 +88,7 @@ pub mod kernels;
 pub mod metrics;
 pub mod models;
 pub mod nn;
+pub mod post_training;
 pub mod quant;
 pub mod search;
 pub mod suite;

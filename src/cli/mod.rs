@@ -7,6 +7,7 @@ mod device;
 mod evaluate;
 mod failure;
 mod plan;
+mod quantize;
 mod report;
 mod search;
 #[cfg(feature = "remote")]
@@ -64,6 +65,8 @@ struct Global {
 enum Command {
     /// Train: float stage, calibration, quantization-aware stage; leaves a run folder.
     Train(train::TrainArgs),
+    /// Quantize a trained model without training; leaves a run folder.
+    Quantize(quantize::QuantizeArgs),
     /// Evaluate a finished run, or the model that a configuration starts from.
     Evaluate(evaluate::EvaluateArgs),
     /// Write the report of a run, or compare several runs.
@@ -146,6 +149,7 @@ pub fn run() -> ExitCode {
     let Cli { command, global } = Cli::parse();
     let result = match command {
         Command::Train(args) => train::run(args, &global),
+        Command::Quantize(args) => quantize::run(args, &global),
         Command::Evaluate(args) => evaluate::run(args, &global),
         Command::Report(args) => report::run(args, &global),
         Command::Plan(args) => plan::run(args, &global),

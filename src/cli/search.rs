@@ -106,7 +106,7 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
     let settings = args.settings(&config)?;
-    if config.train.float_checkpoint.is_none() && config.model.pretrained.is_none() {
+    if !config.starts_trained() {
         return Err(Failure::refused(
             "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
              of a run that trained it: --set train.float-checkpoint=RUN"

@@ -160,7 +160,8 @@ fn line(event: &Event) -> Option<String> {
         Event::Done { record, seconds } => match &record.outcome {
             Outcome::Done { summary } => {
                 let splits = &summary.splits;
-                let last = splits.quantized.first().or(splits.float.first());
+                let last = [&splits.quantized, &splits.calibrated, &splits.float];
+                let last = last.into_iter().find_map(|scores| scores.first());
                 let value = last.map_or(f64::NAN, |score| score.value);
                 format!("{} {value:.4}, {seconds:.0} s", summary.metric.name)
             }

@@ -43,17 +43,44 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
             std::process::exit(130);
         });
     }
-    let (config, folder) = match (&args.resume, &args.config) {
+    let (config, target) = match (args.resume, args.config) {
         (Some(folder), _) => {
-            let run = RunFolder::open(folder)?;
-            (Config::load(&run.file("config.toml"), &[])?, Some(run))
+            let run = RunFolder::open(&folder)?;
+            (Config::load(&run.file("config.toml"), &[])?, Target::Begun(run))
         }
         (None, path) => {
-            let path = path.as_deref().expect("clap requires CONFIG without --resume");
-            (args.overrides.load(path)?, None)
+            let path = path.expect("clap requires CONFIG without --resume");
+            let config = args.overrides.load(&path)?;
+            (config, Target::New(NewRun { config: path, out: args.out }))
         }
     };
-    let devices = args.device.devices(&config.train)?;
+    start(target, config, &args.device, global)
+}
+
+/// Where a run leaves what it does.
+pub(super) enum Target {
+    /// In a folder of its own, made once all is checked, so that a typo leaves nothing behind.
+    New(NewRun),
+    /// In the folder where it began.
+    Begun(RunFolder),
+}
+
+/// A run that has no folder yet.
+pub(super) struct NewRun {
+    /// The file of its configuration, whose name it gets.
+    pub(super) config: PathBuf,
+    /// The folder that was asked for.
+    pub(super) out: Option<PathBuf>,
+}
+
+/// Runs a run, and prints what it found.
+pub(super) fn start(
+    target: Target,
+    config: Config,
+    device: &DeviceArgs,
+    global: &Global,
+) -> Result<(), Failure> {
+    let devices = device.devices(&config.train)?;
     let progress = match global.quiet {
         true => Progress::Quiet,
         // A run that has to be left behind would leave the dashboard behind with it.
@@ -69,7 +96,7 @@ pub(super) fn run(args: TrainArgs, global: &Global) -> Result<(), Failure> {
     let training = {
         let begun = begun.clone();
         move || -> Result<Summary, Failure> {
-            let visitor = Train { args, config: &config, folder, options: &options, begun: &begun };
+            let visitor = Train { target, config: &config, options: &options, begun: &begun };
             with_task(&config, &locations, visitor)?
         }
     };
@@ -90,11 +117,10 @@ fn resume_hint(failure: Failure, run: &RunFolder) -> Failure {
     failure.hint(&format!("resume with: ausn train --resume {}", run.path().display()))
 }
 
-/// Makes the run folder once all is checked, so that a typo leaves nothing behind; then trains.
+/// Makes the run folder once all is checked; then trains.
 struct Train<'a> {
-    args: TrainArgs,
+    target: Target,
     config: &'a Config,
-    folder: Option<RunFolder>,
     options: &'a TrainOptions,
     /// The run folder, as soon as there is one.
     begun: &'a OnceLock<RunFolder>,
@@ -105,9 +131,9 @@ impl TaskVisitor for Train<'_> {
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
         let start = prepare(&task, self.config, self.options.devices.first())?;
-        let run = match self.folder {
-            Some(run) => run,
-            None => create_folder(&self.args, &self.config.text)?,
+        let run = match self.target {
+            Target::Begun(run) => run,
+            Target::New(new) => new.create_folder(&self.config.text)?,
         };
         let run = self.begun.get_or_init(|| run);
         if self.options.progress != Progress::Quiet {
@@ -130,15 +156,17 @@ impl TaskVisitor for Train<'_> {
     }
 }
 
-fn create_folder(args: &TrainArgs, config: &str) -> Result<RunFolder, Failure> {
-    let run = match &args.out {
-        Some(path) => RunFolder::create(path, config),
-        None => {
-            let stem = args.config.as_deref().and_then(Path::file_stem).unwrap_or_default();
-            RunFolder::create_numbered(Path::new("runs"), &stem.to_string_lossy(), config)
-        }
-    };
-    Ok(run?)
+impl NewRun {
+    fn create_folder(&self, config: &str) -> Result<RunFolder, Failure> {
+        let run = match &self.out {
+            Some(path) => RunFolder::create(path, config),
+            None => {
+                let stem = self.config.file_stem().unwrap_or_default();
+                RunFolder::create_numbered(Path::new("runs"), &stem.to_string_lossy(), config)
+            }
+        };
+        Ok(run?)
+    }
 }
 
 fn handle_ctrl_c(interrupt: &Interrupt, progress: Progress) {
@@ -180,9 +208,10 @@ fn text(summary: &Summary, run: &Path) -> String {
             text.push_str(&format!("  {name:<11} {score}\n"));
         }
     }
-    if let Some(quantized) = metric.quantized {
+    if let Some(quantized) = metric.quantized.or(metric.calibrated) {
         let change = metric.unit.change(metric.float, quantized);
-        text.push_str(&format!("  quantized against float: {change}\n"));
+        let stage = if metric.quantized.is_some() { "quantized" } else { "calibrated" };
+        text.push_str(&format!("  {stage} against float: {change}\n"));
     }
     let seconds = summary.seconds;
     text.push_str(&format!(

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::Problem;
 use crate::coding::{AusnFormat, Family, Format, Reserved, Underflow};
+use crate::post_training::PostTrainingConfig;
 use crate::quant::{
     CodingSpec, Estimator, GranularitySpec, LayerRule, LearnedRange, Plan, PlanError, QuantSpec,
     RangeRule, ScaleKind, Site, SiteRule,
@@ -24,6 +25,8 @@ pub struct QuantConfig {
     pub plan: Option<PathBuf>,
     /// A search for the coding of each weight under a budget, before calibration.
     pub search: Option<SearchConfig>,
+    /// What calibration does for the weights besides, without training.
+    pub post_training: PostTrainingConfig,
     weight: Option<RawTensor>,
     activation: Option<RawTensor>,
     layer: Vec<RawLayer>,
@@ -138,9 +141,21 @@ impl QuantConfig {
         Plan::resolve(sites, weight, activation, &layers)
     }
 
+    /// Whether any coding is given.
+    pub fn quantizes(&self) -> bool {
+        let coded =
+            |raw: &Option<RawTensor>| raw.is_some_and(|raw| raw.coding != Some(CodingName::Float));
+        coded(&self.weight)
+            || coded(&self.activation)
+            || self.layer.iter().any(|layer| coded(&layer.weight) || coded(&layer.activation))
+    }
+
     pub(super) fn validate(&self) -> Result<(), Problem> {
         if let Some(Err((key, message))) = self.search.as_ref().map(SearchConfig::validate) {
             return Err(Problem::new(format!("quant.search.{key}"), message));
+        }
+        if let Err((key, message)) = self.post_training.validate() {
+            return Err(Problem::new(format!("quant.post-training.{key}"), message));
         }
         self.resolve().map(|_| ())
     }

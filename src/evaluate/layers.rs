@@ -70,8 +70,7 @@ impl LayerError {
             Scales::Scales(scales) => &scales[..],
         };
         let split = site.format.split();
-        let sqnr = error.sqnr_db();
-        Self {
+        let mut entry = Self {
             stage: stage.to_string(),
             layer: site.site.layer.clone(),
             tensor: site.site.tensor.clone(),
@@ -87,13 +86,26 @@ impl LayerError {
             range_max: exponents.iter().copied().max(),
             scale_min: free.iter().copied().min_by(f32::total_cmp),
             scale_max: free.iter().copied().max_by(f32::total_cmp),
-            values: error.count,
-            clipping_error: error.clipping,
-            rounding_error: error.rounding,
-            clipped_fraction: error.clipped_fraction(),
-            clipping_share: error.clipping_share(),
-            sqnr_db: sqnr.is_finite().then_some(sqnr),
-        }
+            values: 0,
+            clipping_error: 0.0,
+            rounding_error: 0.0,
+            clipped_fraction: 0.0,
+            clipping_share: 0.0,
+            sqnr_db: None,
+        };
+        entry.measured(error);
+        entry
+    }
+
+    /// The same tensor with another measurement.
+    pub(crate) fn measured(&mut self, error: &QuantizationError) {
+        let sqnr = error.sqnr_db();
+        self.values = error.count;
+        self.clipping_error = error.clipping;
+        self.rounding_error = error.rounding;
+        self.clipped_fraction = error.clipped_fraction();
+        self.clipping_share = error.clipping_share();
+        self.sqnr_db = sqnr.is_finite().then_some(sqnr);
     }
 }
 

@@ -161,12 +161,22 @@ pub(crate) fn observe_activations<'a, M: Module, E>(
         .filter(|site| !site.kind.is_weight())
         .map(|site| (site.path.clone(), Probe::default()))
         .collect();
-    if !probes.is_empty() {
-        probes.values().for_each(Probe::observe);
-        run(&model.valid().apply_reparameterization(AttachObservers(&probes)))?;
-    }
+    probes.values().for_each(Probe::observe);
+    run_observed(model, &probes, run)?;
     let seen = |(path, probe): (String, Probe)| Some((path, probe.take_observation()?));
     Ok(probes.into_iter().filter_map(seen).collect())
+}
+
+/// Runs a model, with each probe at the activation whose path it has. Nothing runs without a probe.
+pub(crate) fn run_observed<M: Module, E>(
+    model: &M,
+    probes: &HashMap<String, Probe>,
+    run: impl FnOnce(&M) -> Result<(), E>,
+) -> Result<(), E> {
+    match probes.is_empty() {
+        true => Ok(()),
+        false => run(&model.valid().apply_reparameterization(AttachObservers(probes))),
+    }
 }
 
 struct AttachObservers<'a>(&'a HashMap<String, Probe>);

@@ -22,6 +22,7 @@ mod fake_quantize;
 mod granularity;
 mod histogram;
 mod learned;
+mod moments;
 mod parameters;
 mod plan;
 mod probe;
@@ -34,15 +35,16 @@ mod spec;
 pub use activation::ActivationQuantizer;
 pub(crate) use attach::has_quantizers;
 pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
-pub(crate) use calibrate::observe_activations;
 pub use calibrate::{CalibrationError, calibrate};
+pub(crate) use calibrate::{observe_activations, run_observed};
 pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };
 pub use granularity::{Folded, Granularity};
 pub use histogram::Histogram;
 pub use learned::LearnedRange;
-pub(crate) use parameters::parameters;
+pub(crate) use moments::{Moments, WeightMatrix};
+pub(crate) use parameters::{change_parameters, parameters};
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};
 pub use quantizer::FakeQuantizer;

@@ -1,9 +1,9 @@
-//! Reading a model's parameters by path.
+//! Reading and changing a model's parameters by path.
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
 
 /// The stored values of the float parameters whose path is wanted, in row-major order.
 pub(crate) fn parameters<M: Module>(
@@ -36,5 +36,37 @@ impl<W: Fn(&str) -> bool> ModuleVisitor for Reader<W> {
             let data = param.base().into_data().convert::<f32>();
             self.found.insert(path, data.try_to_vec().expect("data converted to f32"));
         }
+    }
+}
+
+/// The model with other values of the float parameters and running statistics that `values` has, by path, in row-major order. What trains, what it is called and where it lies stay.
+pub(crate) fn change_parameters<M: Module>(model: M, values: HashMap<String, Vec<f32>>) -> M {
+    model.map(&mut Writer { values, path: Vec::new() })
+}
+
+struct Writer {
+    values: HashMap<String, Vec<f32>>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Writer {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(values) = self.values.remove(&self.path.join(".")) else { return param };
+        param.map(|tensor| {
+            let data = TensorData::new(values, tensor.shape());
+            let changed = Tensor::from_data(data, &tensor.device());
+            match tensor.is_require_grad() {
+                true => changed.require_grad(),
+                false => changed,
+            }
+        })
     }
 }

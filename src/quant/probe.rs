@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Tensor;
 
-use super::{FakeQuantize, Histogram, ScaleTensors};
+use super::{FakeQuantize, Histogram, Moments, ScaleTensors};
 use crate::coding::{QuantizationError, Rounding};
 
 /// Values of one batch that are kept as a sample for the range search.
@@ -118,6 +118,7 @@ impl Measured {
 enum State {
     Idle,
     Observing(Observation),
+    Correlating(Moments),
     Measuring(Measured),
     /// What the latest measurement saw, kept after its error was taken.
     Measured(Histogram),
@@ -137,6 +138,19 @@ impl Probe {
     /// Records the values of what passes from now on.
     pub fn observe(&self) {
         *self.state() = State::Observing(Observation::default());
+    }
+
+    /// Sums the moments of what passes from now on, as a weight of the shape of `moments` meets it.
+    pub(crate) fn correlate(&self, moments: Moments) {
+        *self.state() = State::Correlating(moments);
+    }
+
+    /// Stops summing; the moments of what was seen since [`correlate`](Self::correlate).
+    pub(crate) fn take_moments(&self) -> Option<Moments> {
+        match std::mem::replace(&mut *self.state(), State::Idle) {
+            State::Correlating(moments) => Some(moments),
+            _ => None,
+        }
     }
 
     /// Measures the quantization error of what passes from now on, and how it lies about levels
@@ -187,6 +201,7 @@ impl Probe {
         }
         match (&mut *self.state(), quantizer) {
             (State::Observing(observation), _) => observation.record(&host(x), &x.dims()),
+            (State::Correlating(moments), _) => moments.record(&host(x), &x.dims(), &x.device()),
             (State::Measuring(measured), Some((scales, operation))) => {
                 measured.record(x, scales, operation);
             }

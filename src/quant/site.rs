@@ -47,6 +47,34 @@ impl SiteKind {
     }
 }
 
+impl Site {
+    /// The activation among `sites` that this weight meets: the input of its own layer, or the one
+    /// named `input` of the nearest layer around it, as the projections of an attention have it. An
+    /// embedding meets none.
+    pub(crate) fn input<'a>(
+        &self,
+        sites: impl Iterator<Item = &'a Site> + Clone,
+    ) -> Option<&'a Site> {
+        let SiteKind::Weight { shape, channel_axis, .. } = &self.kind else { return None };
+        if shape.len() == 2 && *channel_axis == 0 {
+            return None;
+        }
+        let activations = sites.filter(|site| !site.kind.is_weight());
+        let mut layer = self.layer.as_str();
+        if let Some(own) = activations.clone().find(|site| site.layer == layer) {
+            return Some(own);
+        }
+        while let Some((around, _)) = layer.rsplit_once('.') {
+            layer = around;
+            let found = activations.clone().find(|s| s.layer == layer && s.tensor == "input");
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}
+
 /// Every site of a model, in the order of its fields.
 ///
 /// Weights are the float parameters of rank 2 and more. Their axes follow the Burn layer that

@@ -147,10 +147,11 @@ fn details(task: &TaskTable) -> Block {
     Block::Table { head: head.map(str::to_string).to_vec(), rows: rows.collect() }
 }
 
-/// The figure that a row is about: fine-tuned, or float; or why there is none.
+/// The figure that a row ends with: fine-tuned, calibrated or float; or why there is none.
 fn result(task: &TaskTable, row: &Row) -> String {
-    let shown = match row.quantized {
-        Some(quantized) => Some((quantized, row.standard_error.quantized)),
+    let error = row.standard_error.quantized.or(row.standard_error.calibrated);
+    let shown = match row.result() {
+        Some(quantized) => Some((quantized, error)),
         None if row.cell == "float" => row.float.map(|float| (float, row.standard_error.float)),
         None => None,
     };

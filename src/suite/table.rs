@@ -56,11 +56,13 @@ pub struct Row {
     pub calibrated: Option<Statistic>,
     /// After quantization-aware fine-tuning.
     pub quantized: Option<Statistic>,
-    /// What fine-tuned is above float, seed by seed, in the unit of differences.
+    /// What fine-tuned is above float, seed by seed, in the unit of differences; straight after
+    /// calibration, where the cell does not fine-tune.
     pub difference: Option<Statistic>,
     /// Standard errors over the examples, where the metric has one and there is a single seed.
     pub standard_error: StandardError,
-    /// Whether no cell of as many bits is better on this task (after fine-tuning).
+    /// Whether no cell of as many bits is better on this task (after fine-tuning, where the cell
+    /// does).
     pub best: bool,
     /// What the first layer is quantized to.
     pub first_layer: Option<LayerBits>,
@@ -197,7 +199,7 @@ impl Row {
             .iter()
             .zip(&runs)
             .filter_map(|(scores, run)| {
-                let quantized = scores.quantized.as_ref()?.value;
+                let quantized = scores.quantized.as_ref().or(scores.calibrated.as_ref())?.value;
                 Some(run.summary.metric.unit.difference(scores.float.value, quantized))
             })
             .collect();
@@ -241,6 +243,13 @@ impl Row {
     }
 }
 
+impl Row {
+    /// What the cell ends with: fine-tuned, or calibrated where it does not fine-tune.
+    pub(super) fn result(&self) -> Option<Statistic> {
+        self.quantized.or(self.calibrated)
+    }
+}
+
 /// The scores of a run on the split that the suite shows.
 fn scores(task: &SuiteTask, summary: &RunSummary) -> Result<Scores, SuiteError> {
     let of = |scores: &[RunScore]| match &task.split {
@@ -273,7 +282,7 @@ fn bits(coding: &toml::Table) -> Option<u32> {
 fn mark_best(rows: &mut [Row], higher_is_better: bool) {
     let figures: Vec<_> = rows
         .iter()
-        .map(|row| Some(((row.weight_bits?, row.activation_bits?), row.quantized?.mean)))
+        .map(|row| Some(((row.weight_bits?, row.activation_bits?), row.result()?.mean)))
         .collect();
     let better = |a: f64, b: f64| if higher_is_better { a > b } else { a < b };
     for (row, own) in rows.iter_mut().zip(&figures) {

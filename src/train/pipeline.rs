@@ -14,6 +14,7 @@ use crate::devices::Devices;
 use crate::evaluate::{
     Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
+use crate::post_training::{self, Correction};
 use crate::quant::{self, CalibratedPlan, QuantizedModel};
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
@@ -29,6 +30,8 @@ const FLOAT_MODEL: &str = "float.bpk";
 const QUANTIZED_MODEL: &str = "model.bpk";
 const PLAN: &str = "plan.json";
 const SEARCH: &str = "search.json";
+const CORRECTED_MODEL: &str = "corrected.bpk";
+const CORRECTIONS: &str = "post-training.json";
 
 /// How a run runs.
 #[derive(Clone, Default)]
@@ -52,9 +55,10 @@ pub struct MetricSummary {
     pub higher_is_better: bool,
     /// Of the float model.
     pub float: f64,
-    /// Of the quantized model straight after calibration; absent where nothing is quantized.
+    /// Of the quantized model straight after calibration, with what the configuration asks for
+    /// without training; absent where nothing is quantized.
     pub calibrated: Option<f64>,
-    /// Of the quantized model after fine-tuning; absent where nothing is quantized.
+    /// Of the quantized model after fine-tuning; absent where there was none.
     pub quantized: Option<f64>,
 }
 
@@ -74,7 +78,7 @@ pub struct SplitSummary {
     pub float: Vec<SplitScore>,
     /// Straight after calibration.
     pub calibrated: Vec<SplitScore>,
-    /// After fine-tuning.
+    /// After fine-tuning; empty where there was none.
     pub quantized: Vec<SplitScore>,
 }
 
@@ -270,19 +274,43 @@ pub fn train<T: Task>(
                 plan
             }
         };
+        let corrections = if run.has(CORRECTIONS) {
+            network = read_record(&run.file(CORRECTED_MODEL), network)?;
+            run.read_json(CORRECTIONS)?
+        } else {
+            let watch = |number: usize, all: usize, layer: &str| {
+                let line = format!("correcting {}/{all}: {layer}", number + 1);
+                options.progress.stage_line(&line);
+                checkpoint(CALIBRATED)
+            };
+            let plan = &calibrated_plan;
+            let (corrected, log) = corrected(task, config, network, plan, device, watch)?;
+            network = corrected;
+            if config.quant.post_training.is_active() {
+                run.write_record(CORRECTED_MODEL, network.clone())?;
+                run.write_json(CORRECTIONS, &log)?;
+            }
+            log
+        };
         let mut model = attach(network, &calibrated_plan, run)?;
-        let (calibrated, errors) =
+        let (calibrated, mut errors) =
             evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
         show(options.progress, CALIBRATED, &calibrated);
         checkpoint(CALIBRATED)?;
+        against_float(&mut errors, &corrections);
         summary.layer_errors.extend(errors);
 
         // Another seed than the float stage's, so that the two do not see the same order.
         model.model = stage(QUANTIZED, config.train.quantized_stage(), !seed)
             .train(model.model, Some(&model.quantizers))?;
-        let (quantized, errors) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
-        show(options.progress, QUANTIZED, &quantized);
-        summary.layer_errors.extend(errors);
+        if config.train.quantized_stage().epochs > 0 {
+            let (quantized, errors) =
+                evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
+            show(options.progress, QUANTIZED, &quantized);
+            summary.layer_errors.extend(errors);
+            summary.metric.quantized = Some(quantized[0].value);
+            summary.splits.quantized = quantized;
+        }
         summary.first_layer = bits(layers.first(), &summary.layer_errors);
         summary.last_layer = bits(layers.last(), &summary.layer_errors);
 
@@ -301,10 +329,8 @@ pub fn train<T: Task>(
             Ok(())
         })?;
         summary.metric.calibrated = Some(calibrated[0].value);
-        summary.metric.quantized = Some(quantized[0].value);
         summary.seconds.quantized = stage_seconds(run, QUANTIZED);
         summary.splits.calibrated = calibrated;
-        summary.splits.quantized = quantized;
     }
     run.write_json("summary.json", &summary)?;
     let page = report::page(&report::Run::read(run.path())?);
@@ -351,8 +377,12 @@ pub fn evaluate_run<T: Task>(
     let mut model = attach(folded(task, config, network)?, &plan, run)?;
     model.model = read_record(&run.file(QUANTIZED_MODEL), model.model)?;
     let batch_size = config.train.evaluation_batch_size;
-    let (splits, layers) = evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
-    Ok(evaluation(task, QUANTIZED, splits, layers))
+    let stage = if config.train.quantized_stage().epochs > 0 { QUANTIZED } else { CALIBRATED };
+    let (splits, mut layers) = evaluate_quantized(task, &model, stage, batch_size, device)?;
+    if stage == CALIBRATED && run.has(CORRECTIONS) {
+        against_float(&mut layers, &run.read_json::<Vec<Correction>>(CORRECTIONS)?);
+    }
+    Ok(evaluation(task, stage, splits, layers))
 }
 
 /// Evaluates the model that a configuration starts from, in float and calibrated, without training.
@@ -373,8 +403,12 @@ pub fn evaluate_config<T: Task>(
         let network = folded(task, config, network)?;
         let (plan, _) = searched(task, config, &network, plan, device)?;
         let plan = calibrate(task, config, &network, &plan, device)?;
+        let (network, corrections) =
+            corrected(task, config, network, &plan, device, |_, _, _| Ok(()))?;
         let model = quant::attach(network, &plan)?;
-        let (splits, layers) = evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
+        let (splits, mut layers) =
+            evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
+        against_float(&mut layers, &corrections);
         found.push(evaluation(task, CALIBRATED, splits, layers));
     }
     Ok(found)
@@ -500,6 +534,34 @@ fn found<T: Task>(
     }
     let layers = search::layers(network, plan, settings, &evidence)?;
     Ok(search::search(layers, settings)?)
+}
+
+/// The float model as calibration leaves it: with what `[quant.post-training]` asks for.
+fn corrected<T: Task>(
+    task: &T,
+    config: &Config,
+    network: T::Network,
+    plan: &CalibratedPlan,
+    device: &Device,
+    watch: impl FnMut(usize, usize, &str) -> Result<(), TrainError>,
+) -> Result<(T::Network, Vec<Correction>), TrainError> {
+    let settings = &config.quant.post_training;
+    if !settings.is_active() {
+        return Ok((network, Vec::new()));
+    }
+    let run = |observed: &T::Network| run_calibration(task, config, observed, device);
+    post_training::correct(network, plan, settings, device, run, watch)
+}
+
+/// Gives weights that were rounded without training their errors to the float weights: those that
+/// are stored are on their levels already.
+fn against_float(errors: &mut [LayerError], corrections: &[Correction]) {
+    for Correction { layer, tensor, error, .. } in corrections {
+        let of = |e: &&mut LayerError| e.layer == *layer && e.tensor == *tensor;
+        if let Some(found) = errors.iter_mut().find(of) {
+            found.measured(error);
+        }
+    }
 }
 
 fn calibrate<T: Task>(

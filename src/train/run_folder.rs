@@ -21,6 +21,8 @@ use super::TrainError;
 /// | `float.bpk` | the float model |
 /// | `search.json` | what a search for codings chose, with the error of every candidate |
 /// | `plan.json` | the coding and the ranges of every quantized tensor |
+/// | `post-training.json` | what learned rounding and bias correction did to each weight, where they were asked for |
+/// | `corrected.bpk` | the float model after that |
 /// | `layers.csv` | clipping and rounding error of every quantized tensor, before and after fine-tuning |
 /// | `layers-by-epoch.csv` | the same after every epoch of fine-tuning |
 /// | `histograms.json` | how the values of every quantized tensor lie about its levels after fine-tuning |

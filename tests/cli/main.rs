@@ -16,6 +16,7 @@ mod information;
 #[cfg(unix)]
 mod interruption;
 mod pretrained;
+mod quantize;
 mod report;
 mod search;
 mod table;

@@ -1,0 +1,213 @@
+use super::*;
+use crate::coding::Format;
+use crate::kernels::Activation;
+use crate::nn::{ConvNorm, Quantized};
+use crate::quant::{self, CalibrationError, CodingSpec, GranularitySpec, Plan, QuantSpec};
+use burn::nn::conv::Conv2dConfig;
+use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
+use burn::tensor::{Distribution, Tensor};
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+fn spec(coding: CodingSpec, granularity: GranularitySpec) -> QuantSpec {
+    QuantSpec { coding, granularity, ..QuantSpec::ausn(3) }
+}
+
+/// Features that lie near a plane, away from 0: what the moments know and the weights do not.
+fn inputs(device: &Device) -> Tensor<2> {
+    device.seed(11);
+    let hidden = Tensor::<2>::random([400, 3], Distribution::Normal(0.5, 1.0), device);
+    let mix = Tensor::<2>::random([3, 16], Distribution::Normal(0.0, 1.0), device);
+    let noise = Tensor::random([400, 16], Distribution::Normal(0.3, 0.1), device);
+    hidden.matmul(mix) + noise
+}
+
+fn plan<M: Module>(model: &M, weight: QuantSpec) -> CalibratedPlan {
+    let plan = Plan::resolve(&sites(model), Some(weight), None, &[]).unwrap();
+    quant::calibrate(model, &plan, |_| Ok::<(), CalibrationError>(())).unwrap()
+}
+
+fn corrected<M: Module>(
+    model: M,
+    plan: &CalibratedPlan,
+    settings: &PostTrainingConfig,
+    run: impl FnOnce(&M),
+) -> (M, Vec<Correction>) {
+    let run = |model: &M| {
+        run(model);
+        Ok::<(), CalibrationError>(())
+    };
+    correct(model, plan, settings, &Device::default(), run, |_, _, _| Ok(())).unwrap()
+}
+
+/// Mean squared error of the outputs, and the squared mean error, summed over channels.
+fn output_errors(float: Tensor<2>, quantized: Tensor<2>) -> (f32, f32) {
+    let error = quantized - float;
+    let square = error.clone().powi_scalar(2).mean_dim(0).sum().into_scalar::<f32>();
+    let mean = error.mean_dim(0).powi_scalar(2).sum().into_scalar::<f32>();
+    (square, mean)
+}
+
+fn settings(bias_correction: bool, rounding: WeightRounding) -> PostTrainingConfig {
+    PostTrainingConfig { bias_correction, rounding, ..PostTrainingConfig::default() }
+}
+
+#[test]
+fn learned_rounding_loses_less_of_the_output_and_stays_on_levels_beside_the_weight() {
+    let device = Device::default();
+    let x = inputs(&device);
+    let layer = Quantized::new(LinearConfig::new(16, 12).init(&device), &device);
+    let float = layer.forward(x.clone());
+    let codings =
+        [QuantSpec::ausn(3).coding, CodingSpec::Int(3), CodingSpec::Affine(3), CodingSpec::Apot(3)];
+    for coding in codings {
+        let plan = plan(&layer, spec(coding, GranularitySpec::PerChannel));
+        let nearest = quant::attach(layer.clone(), &plan).unwrap().model;
+        let (before, _) = output_errors(float.clone(), nearest.forward(x.clone()));
+        let (rounded, log) =
+            corrected(layer.clone(), &plan, &settings(false, WeightRounding::Learned), |m| {
+                m.forward(x.clone());
+            });
+        let stored = host(rounded.layer.weight.val());
+        let quantized = quant::attach(rounded, &plan).unwrap().model;
+        let (after, _) = output_errors(float.clone(), quantized.forward(x.clone()));
+        assert!(after < 0.5 * before, "{coding:?}: {after} against {before}");
+        // What the quantizer gives back is what was stored.
+        let given = host(quantized.layer.weight.val());
+        let close = |a: &f32, b: &f32| (a - b).abs() <= 1e-6 * b.abs();
+        assert!(stored.iter().zip(&given).all(|(a, b)| close(a, b)), "{coding:?}");
+
+        let [log] = &log[..] else { panic!("one weight") };
+        assert!(log.output_error.unwrap() < log.output_error_nearest.unwrap());
+        assert!(log.moved > 0 && log.bias.is_none());
+        // Each weight moved by less than the distance of its two levels.
+        let w = host(layer.layer.weight.val());
+        let neighbours = WeightLevels::new(&plan.sites[0], &w);
+        for (i, value) in given.iter().enumerate() {
+            let (a, b) = (neighbours.nearest[i], neighbours.other[i]);
+            assert!(close(value, &a) || close(value, &b), "{coding:?}: {value} of {a}, {b}");
+            assert!((a - w[i]).abs() <= (b - w[i]).abs() + 1e-6);
+        }
+    }
+}
+
+/// The best of all choices, by trying each.
+#[test]
+fn learned_rounding_comes_near_the_best_choice() {
+    let device = Device::default();
+    let x = inputs(&device).slice([0..400, 0..8]);
+    let layer = Quantized::new(LinearConfig::new(8, 5).init(&device), &device);
+    let w = host(layer.layer.weight.val());
+    let plan = plan(&layer, spec(CodingSpec::Int(3), GranularitySpec::PerTensor));
+    let neighbours = WeightLevels::new(&plan.sites[0], &w);
+    let second = host(x.clone().transpose().matmul(x.clone()) / 400.0);
+    let loss = |o: usize, choice: u32| -> f64 {
+        let value = |i: usize| {
+            let at = i * 5 + o;
+            let taken = choice >> i & 1 == 1;
+            let q = if taken { neighbours.other[at] } else { neighbours.nearest[at] };
+            f64::from(q) - f64::from(w[at])
+        };
+        let errors: Vec<f64> = (0..8).map(value).collect();
+        let pair = |ij: usize| errors[ij / 8] * errors[ij % 8] * f64::from(second[ij]);
+        (0..64).map(pair).sum()
+    };
+    let best: f64 =
+        (0..5).map(|o| (0..256).map(|choice| loss(o, choice)).fold(f64::INFINITY, f64::min)).sum();
+    let nearest: f64 = (0..5).map(|o| loss(o, 0)).sum();
+    let (_, log) = corrected(layer, &plan, &settings(false, WeightRounding::Learned), |m| {
+        m.forward(x.clone());
+    });
+    let gained = log[0].output_error.unwrap() / log[0].output_error_nearest.unwrap();
+    let best = best / nearest;
+    assert!(gained >= best - 1e-4, "{gained} of nearest, best {best}");
+    assert!(1.0 - gained > 0.75 * (1.0 - best), "{gained} of nearest, best {best}");
+}
+
+#[test]
+fn corrected_biases_leave_no_mean_error() {
+    let device = Device::default();
+    let x = inputs(&device);
+    let layer = Quantized::new(LinearConfig::new(16, 12).init(&device), &device);
+    let float = layer.forward(x.clone());
+    let plan = plan(&layer, QuantSpec::ausn(3));
+    let nearest = quant::attach(layer.clone(), &plan).unwrap().model;
+    let (_, before) = output_errors(float.clone(), nearest.forward(x.clone()));
+    assert!(before > 1e-3);
+    for rounding in [WeightRounding::Nearest, WeightRounding::Learned] {
+        let (model, log) = corrected(layer.clone(), &plan, &settings(true, rounding), |m| {
+            m.forward(x.clone());
+        });
+        assert_eq!(log[0].bias.as_deref(), Some("layer.bias"));
+        let model = quant::attach(model, &plan).unwrap().model;
+        let (_, after) = output_errors(float.clone(), model.forward(x.clone()));
+        assert!(after < 1e-6 * before, "{after} against {before}");
+    }
+}
+
+/// Where batch normalization follows, its running mean takes the shift.
+#[test]
+fn convolutions_are_corrected_too() {
+    let device = Device::default();
+    device.seed(2);
+    let x = Tensor::<4>::random([8, 6, 9, 9], Distribution::Uniform(0.0, 2.0), &device);
+    for groups in [1, 3, 6] {
+        let conv = Conv2dConfig::new([6, 12], [3, 3])
+            .with_groups(groups)
+            .with_padding(PaddingConfig2d::Same)
+            .with_bias(false)
+            .init(&device);
+        let layer = ConvNorm::non_negative(conv, &device);
+        let outputs = |m: &ConvNorm| {
+            m.forward(x.clone(), Activation::None).swap_dims(0, 1).flatten::<2>(1, 3).transpose()
+        };
+        let float = outputs(&layer);
+        let plan = plan(&layer, spec(QuantSpec::ausn(3).coding, GranularitySpec::PerChannel));
+        let nearest = quant::attach(layer.clone(), &plan).unwrap().model;
+        let (square, mean) = output_errors(float.clone(), outputs(&nearest));
+        let (model, log) =
+            corrected(layer.clone(), &plan, &settings(true, WeightRounding::Learned), |m| {
+                outputs(m);
+            });
+        assert_eq!(log[0].bias.as_deref(), Some("norm.running_mean"));
+        let model = quant::attach(model, &plan).unwrap().model;
+        let (square_after, mean_after) = output_errors(float.clone(), outputs(&model));
+        assert!(mean_after < 1e-6 * mean, "{groups} groups: {mean_after} against {mean}");
+        assert!(square_after < 0.7 * square, "{groups} groups: {square_after} against {square}");
+    }
+}
+
+#[test]
+fn a_weight_without_a_known_input_stays_as_it_is() {
+    let device = Device::default();
+    let layer: Linear = LinearConfig::new(4, 3).init(&device);
+    let before = host(layer.weight.val());
+    let plan = plan(&layer, QuantSpec::ausn(3));
+    let (layer, log) = corrected(layer, &plan, &settings(true, WeightRounding::Learned), |_| {
+        panic!("nothing to observe")
+    });
+    assert_eq!(host(layer.weight.val()), before);
+    assert_eq!((log[0].moved, log[0].output_error, log[0].bias.as_ref()), (0, None, None));
+}
+
+#[test]
+fn weights_out_of_range_and_on_a_level_have_no_choice() {
+    let device = Device::default();
+    let layer: Linear = LinearConfig::new(2, 2).init(&device);
+    let mut site =
+        plan(&layer, spec(CodingSpec::Int(3), GranularitySpec::PerTensor)).sites.remove(0);
+    site.format = Format::int(3, true).unwrap();
+    let scale = site.ranges.scales.factors()[0];
+    let max = site.format.max();
+    let step = site.format.step();
+    let w = [2.0 * max * scale, step * scale, 1.4 * step * scale, -0.2 * step * scale];
+    let rounding = WeightLevels::new(&site, &w);
+    assert_eq!(rounding.nearest[0], rounding.other[0]);
+    assert_eq!(rounding.nearest[1], rounding.other[1]);
+    assert!((rounding.other[2] - 2.0 * step * scale).abs() < 1e-6);
+    assert!((rounding.other[3] + step * scale).abs() < 1e-6);
+    assert_eq!(rounding.in_range, [false, true, true, true]);
+    assert_eq!(site.format.rounder(0).quantize(0.0), 0.0);
+}
