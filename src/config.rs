@@ -95,7 +95,8 @@ impl Config {
         self.task.validate()?;
         self.model.validate(self.task.name)?;
         self.quant.validate()?;
-        self.train.validate()
+        self.train.validate()?;
+        self.quant.validate_epochs(&self.train.quantized_stage())
     }
 }
 

@@ -43,7 +43,10 @@ enum RoundingName {
 }
 
 pub(super) fn run(mut args: QuantizeArgs, global: &Global) -> Result<(), Failure> {
-    let mut set = vec!["train.quantized.epochs=0".to_string(), "train.float.epochs=0".to_string()];
+    let mut set: Vec<String> =
+        ["train.quantized.epochs=0", "train.float.epochs=0", "quant.choose-again=[]"]
+            .map(str::to_string)
+            .into();
     set.extend(args.from.map(|run| format!("train.float-checkpoint={}", run.display())));
     if args.bias_correction {
         set.push("quant.post-training.bias-correction=true".into());

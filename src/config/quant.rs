@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Problem;
+use super::{Problem, Select, StageConfig};
 use crate::coding::{AusnFormat, Family, Format, Reserved, Underflow};
 use crate::post_training::PostTrainingConfig;
 use crate::quant::{
@@ -27,6 +27,9 @@ pub struct QuantConfig {
     pub search: Option<SearchConfig>,
     /// What calibration does for the weights besides, without training.
     pub post_training: PostTrainingConfig,
+    /// Epochs of the quantized stage, ascending, after each of which codings and ranges are chosen
+    /// again from the weights as they are then.
+    pub choose_again: Vec<usize>,
     weight: Option<RawTensor>,
     activation: Option<RawTensor>,
     layer: Vec<RawLayer>,
@@ -148,6 +151,32 @@ impl QuantConfig {
         coded(&self.weight)
             || coded(&self.activation)
             || self.layer.iter().any(|layer| coded(&layer.weight) || coded(&layer.activation))
+    }
+
+    /// Checks the epochs of `choose-again` against those of the quantized stage.
+    pub(super) fn validate_epochs(&self, stage: &StageConfig) -> Result<(), Problem> {
+        let fail = |message: String| Err(Problem::new("quant.choose-again", message));
+        let mut earlier = 0;
+        for &epoch in &self.choose_again {
+            if epoch <= earlier || epoch >= stage.epochs {
+                return fail(format!(
+                    "names epoch {epoch}; epochs must ascend from 1, and one of the quantized \
+                     stage's {} must come after each",
+                    stage.epochs
+                ));
+            }
+            earlier = epoch;
+        }
+        if !self.choose_again.is_empty()
+            && (stage.select == Select::Best || stage.early_stopping.is_some())
+        {
+            return fail(
+                "changes the codings, so that the model of an earlier epoch is of others; use \
+                 select = \"last\" and no early-stopping in [train.quantized]"
+                    .to_string(),
+            );
+        }
+        Ok(())
     }
 
     pub(super) fn validate(&self) -> Result<(), Problem> {

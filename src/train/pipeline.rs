@@ -15,7 +15,7 @@ use crate::evaluate::{
     Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
 use crate::post_training::{self, Correction};
-use crate::quant::{self, CalibratedPlan, QuantizedModel};
+use crate::quant::{self, CalibratedPlan, QuantizedModel, change_parameters, parameters};
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 use crate::version;
@@ -29,6 +29,7 @@ const QUANTIZED: &str = "quantized";
 const FLOAT_MODEL: &str = "float.bpk";
 const QUANTIZED_MODEL: &str = "model.bpk";
 const PLAN: &str = "plan.json";
+const FIRST_PLAN: &str = "calibrated-plan.json";
 const SEARCH: &str = "search.json";
 const CORRECTED_MODEL: &str = "corrected.bpk";
 const CORRECTIONS: &str = "post-training.json";
@@ -222,7 +223,9 @@ pub fn train<T: Task>(
     } else {
         if !trained {
             let config = config.train.float_stage();
-            network = stage(FLOAT, config, seed).train(network, None)?;
+            let stage = stage(FLOAT, config, seed);
+            stage.finished()?;
+            network = stage.train(network, None, stage.config.epochs)?;
         }
         run.write_record(FLOAT_MODEL, network.clone())?;
     }
@@ -262,16 +265,16 @@ pub fn train<T: Task>(
     };
     if !plan.entries.is_empty() {
         network = folded(task, config, network)?;
-        let calibrated_plan = match run.has(PLAN) {
-            true => run.read_json(PLAN)?,
-            false => {
-                let (plan, found) = searched(task, config, &network, plan, device)?;
+        let first_plan = [FIRST_PLAN, PLAN].into_iter().find(|file| run.has(file));
+        let mut calibrated_plan = match first_plan {
+            Some(file) => run.read_json(file)?,
+            None => {
+                let (calibrated, found) = chosen(task, config, &network, plan.clone(), device)?;
                 if let Some(found) = found {
                     run.write_json(SEARCH, &found)?;
                 }
-                let plan = calibrate(task, config, &network, &plan, device)?;
-                run.write_json(PLAN, &plan)?;
-                plan
+                run.write_json(PLAN, &calibrated)?;
+                calibrated
             }
         };
         let corrections = if run.has(CORRECTIONS) {
@@ -292,7 +295,7 @@ pub fn train<T: Task>(
             }
             log
         };
-        let mut model = attach(network, &calibrated_plan, run)?;
+        let mut model = attach(network.clone(), &calibrated_plan, run)?;
         let (calibrated, mut errors) =
             evaluate_quantized(task, &model, CALIBRATED, batch_size, device)?;
         show(options.progress, CALIBRATED, &calibrated);
@@ -301,8 +304,30 @@ pub fn train<T: Task>(
         summary.layer_errors.extend(errors);
 
         // Another seed than the float stage's, so that the two do not see the same order.
-        model.model = stage(QUANTIZED, config.train.quantized_stage(), !seed)
-            .train(model.model, Some(&model.quantizers))?;
+        let stage = stage(QUANTIZED, config.train.quantized_stage(), !seed);
+        let finished = stage.finished()?;
+        if run.has(FIRST_PLAN) {
+            calibrated_plan = run.read_json(PLAN)?;
+            model = attach(network.clone(), &calibrated_plan, run)?;
+        }
+        for &epoch in config.quant.choose_again.iter().filter(|&&epoch| epoch >= finished) {
+            // After an interruption at this very point, the same is chosen again: the float
+            // weights of the checkpoint are the same with either coding.
+            let trained = stage.train(model.model, Some(&model.quantizers), epoch)?;
+            network = change_parameters(network, parameters(&trained, |_| true));
+            let (plan, _) = chosen(task, config, &network, plan.clone(), device)?;
+            let line = format!("{QUANTIZED}: codings and ranges chosen again after epoch {epoch}");
+            options.progress.stage_line(&line);
+            if !run.has(FIRST_PLAN) {
+                run.write_json(FIRST_PLAN, &calibrated_plan)?;
+            }
+            run.write_json(PLAN, &plan)?;
+            model = attach(network.clone(), &plan, run)?;
+            stage.replace(epoch, model.model.clone())?;
+            calibrated_plan = plan;
+        }
+        let epochs = stage.config.epochs;
+        model.model = stage.train(model.model, Some(&model.quantizers), epochs)?;
         if config.train.quantized_stage().epochs > 0 {
             let (quantized, errors) =
                 evaluate_quantized(task, &model, QUANTIZED, batch_size, device)?;
@@ -401,8 +426,7 @@ pub fn evaluate_config<T: Task>(
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
     if !plan.entries.is_empty() {
         let network = folded(task, config, network)?;
-        let (plan, _) = searched(task, config, &network, plan, device)?;
-        let plan = calibrate(task, config, &network, &plan, device)?;
+        let (plan, _) = chosen(task, config, &network, plan, device)?;
         let (network, corrections) =
             corrected(task, config, network, &plan, device, |_, _, _| Ok(()))?;
         let model = quant::attach(network, &plan)?;
@@ -562,6 +586,19 @@ fn against_float(errors: &mut [LayerError], corrections: &[Correction]) {
             found.measured(error);
         }
     }
+}
+
+/// The codings and the ranges of a float model: by a search where the configuration asks for one, and
+/// by calibration.
+fn chosen<T: Task>(
+    task: &T,
+    config: &Config,
+    network: &T::Network,
+    plan: quant::Plan,
+    device: &Device,
+) -> Result<(CalibratedPlan, Option<Found>), TrainError> {
+    let (plan, found) = searched(task, config, network, plan, device)?;
+    Ok((calibrate(task, config, network, &plan, device)?, found))
 }
 
 fn calibrate<T: Task>(

@@ -20,7 +20,8 @@ use super::TrainError;
 /// | `checkpoints/` | model, optimizer and schedule after the latest epochs |
 /// | `float.bpk` | the float model |
 /// | `search.json` | what a search for codings chose, with the error of every candidate |
-/// | `plan.json` | the coding and the ranges of every quantized tensor |
+/// | `plan.json` | the coding and the ranges of every quantized tensor, as they were last chosen |
+/// | `calibrated-plan.json` | the same as calibration chose it, where it was chosen again later |
 /// | `post-training.json` | what learned rounding and bias correction did to each weight, where they were asked for |
 /// | `corrected.bpk` | the float model after that |
 /// | `layers.csv` | clipping and rounding error of every quantized tensor, before and after fine-tuning |
@@ -195,10 +196,7 @@ impl RunFolder {
     ///
     /// If the system refuses.
     pub(super) fn write_record<M: Module>(&self, name: &str, module: M) -> Result<(), TrainError> {
-        // Burn writes records under another name and renames them.
-        let path = self.file(name);
-        let saved = module.into_record().save(&path);
-        saved.map_err(|error| TrainError::File { action: "write", path, reason: error.to_string() })
+        write_record(&self.file(name), module)
     }
 
     fn create_dir(&self, path: &Path) -> Result<(), TrainError> {
@@ -208,6 +206,20 @@ impl RunFolder {
             reason: error.to_string(),
         })
     }
+}
+
+/// Writes a module's parameters.
+///
+/// # Errors
+///
+/// If the system refuses.
+pub(super) fn write_record<M: Module>(path: &Path, module: M) -> Result<(), TrainError> {
+    // Burn writes records under another name and renames them.
+    module.into_record().save(path).map_err(|error| TrainError::File {
+        action: "write",
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })
 }
 
 /// Loads a module's parameters.

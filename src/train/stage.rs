@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::module::Module;
@@ -12,7 +13,7 @@ use burn::train::{EarlyStoppingStrategy, Interrupter, Learner, SupervisedTrainin
 use super::checkpoint::{self, FileCheckpointer, KeepLastAndBest, PARTS};
 use super::log::RunLog;
 use super::optimizer::{optimizer, schedule};
-use super::run_folder::read_record;
+use super::run_folder::{read_record, write_record};
 use super::{EpochLoader, Interrupt, PartLoader, Progress, RunFolder, TrainError};
 use crate::config::{EarlyStopping, Select, StageConfig};
 use crate::devices::Devices;
@@ -34,18 +35,11 @@ pub(super) struct Stage<'a, T> {
 }
 
 impl<T: Task> Stage<'_, T> {
-    /// Trains a model, from its last checkpoint where there is one.
-    ///
-    /// With `quantizers`, the errors of all quantized tensors on the validation data are logged
-    /// after every epoch.
-    pub(super) fn train(
-        &self,
-        network: T::Network,
-        quantizers: Option<&Quantizers>,
-    ) -> Result<T::Network, TrainError> {
+    /// The epoch after which the stage goes on: 0 where it has not begun.
+    pub(super) fn finished(&self) -> Result<usize, TrainError> {
         let epochs = self.config.epochs;
         if epochs == 0 {
-            return Ok(network);
+            return Ok(0);
         }
         let folder = self.run.checkpoints(self.name)?;
         let finished = checkpoint::latest_epoch(&folder).min(epochs);
@@ -53,6 +47,25 @@ impl<T: Task> Stage<'_, T> {
             checkpoint::check(&folder, finished)?;
             self.progress.line(&format!("{}: resuming after epoch {finished}/{epochs}", self.name));
         }
+        Ok(finished)
+    }
+
+    /// Trains a model until an epoch is over, from its last checkpoint where there is one.
+    ///
+    /// With `quantizers`, the errors of all quantized tensors on the validation data are logged
+    /// after every epoch.
+    pub(super) fn train(
+        &self,
+        network: T::Network,
+        quantizers: Option<&Quantizers>,
+        until: usize,
+    ) -> Result<T::Network, TrainError> {
+        let epochs = self.config.epochs;
+        if until == 0 {
+            return Ok(network);
+        }
+        let folder = self.run.checkpoints(self.name)?;
+        let finished = checkpoint::latest_epoch(&folder).min(until);
         let interrupter = Interrupter::new();
         let log = RunLog::open(
             self.run,
@@ -66,12 +79,13 @@ impl<T: Task> Stage<'_, T> {
         )?;
         let patience = Patience { log: log.clone(), rule: self.config.early_stopping };
 
-        let learner = if finished == epochs || patience.exhausted(finished) {
+        let learner = if finished == until || patience.exhausted(finished) {
             let learner = self.task.learner(network);
             read_record(&checkpoint::model_path(&folder, finished), learner)?
         } else {
             let network = network.train();
-            self.run_epochs(network, quantizers, &folder, finished, &log, patience, interrupter)?
+            let span = finished..until;
+            self.run_epochs(network, quantizers, &folder, span, &log, patience, interrupter)?
         };
         let learner = match (self.config.select, log.best_epoch()) {
             (Select::Best, Some(best)) => {
@@ -82,13 +96,20 @@ impl<T: Task> Stage<'_, T> {
         Ok(self.task.network_of(learner))
     }
 
+    /// Puts a model in the place of the one in an epoch's checkpoint.
+    pub(super) fn replace(&self, epoch: usize, network: T::Network) -> Result<(), TrainError> {
+        let folder = self.run.checkpoints(self.name)?;
+        let path = checkpoint::model_path(&folder, epoch);
+        write_record(&path, self.task.learner(network))
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn run_epochs(
         &self,
         network: T::Network,
         quantizers: Option<&Quantizers>,
         folder: &Path,
-        finished: usize,
+        Range { start: finished, end: until }: Range<usize>,
         log: &RunLog,
         patience: Patience,
         interrupter: Interrupter,
@@ -116,7 +137,7 @@ impl<T: Task> Stage<'_, T> {
             std::sync::Arc::new(valid),
         )
         .with_training_strategy(self.devices.execution().into())
-        .num_epochs(self.config.epochs)
+        .num_epochs(until)
         .label(self.name)
         .with_application_logger(None)
         .with_metric_logger(log.clone())

@@ -5,20 +5,23 @@ use std::process::ExitStatus;
 use crate::support::{BERT, LSTM, RESNET, Said, Training, Workspace};
 
 /// Epochs of hundreds of steps, long enough to be stopped in their middle.
-const STEPS: [&str; 4] = [
-    "train.epochs=2",
-    "train.batch-size=4",
-    "train.evaluation-batch-size=64",
-    "task.listops.train-examples=1500",
-];
+const STEPS: [&str; 3] =
+    ["train.epochs=2", "train.evaluation-batch-size=64", "task.listops.train-examples=1500"];
 
 /// Trains once in one go, and once for each stage with `signal` in the middle of its second epoch
-/// and a resumption after that.
-fn stop_and_resume(config: &str, signal: &str, stopped: impl Fn(ExitStatus, &str, &str)) {
+/// and a resumption after that. The smaller the batch, the more steps there are to be stopped at.
+fn stop_and_resume(
+    config: &str,
+    batch_size: usize,
+    signal: &str,
+    stopped: impl Fn(ExitStatus, &str, &str),
+) {
     let workspace = Workspace::new();
-    workspace.train(config, "whole", &STEPS).success();
+    let batch_size = format!("train.batch-size={batch_size}");
+    let sets: Vec<&str> = STEPS.into_iter().chain([batch_size.as_str()]).collect();
+    workspace.train(config, "whole", &sets).success();
     for stage in ["float", "quantized"] {
-        let mut training = Training::start(&workspace, stage, &STEPS);
+        let mut training = Training::start(&workspace, stage, &sets);
         training.wait_for(stage, 2);
         training.signal(signal);
         let (status, message) = training.wait();
@@ -54,17 +57,17 @@ fn stop_and_resume(config: &str, signal: &str, stopped: impl Fn(ExitStatus, &str
 
 #[test]
 fn a_killed_run_with_batch_normalization_resumes_to_the_same_result() {
-    stop_and_resume(RESNET, "-KILL", |status, _, _| assert_eq!(status.code(), None));
+    stop_and_resume(RESNET, 4, "-KILL", |status, _, _| assert_eq!(status.code(), None));
 }
 
 #[test]
 fn a_killed_run_with_dropout_resumes_to_the_same_result() {
-    stop_and_resume(BERT, "-KILL", |status, _, _| assert_eq!(status.code(), None));
+    stop_and_resume(BERT, 4, "-KILL", |status, _, _| assert_eq!(status.code(), None));
 }
 
 #[test]
 fn ctrl_c_stops_a_run_and_tells_how_to_resume_it() {
-    stop_and_resume(LSTM, "-INT", |status, stage, message| {
+    stop_and_resume(LSTM, 1, "-INT", |status, stage, message| {
         assert_eq!(status.code(), Some(130), "{message}");
         let expected = format!("stopped in the {stage} stage");
         assert!(message.contains(&expected), "{expected} is not in: {message}");

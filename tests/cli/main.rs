@@ -9,6 +9,7 @@ mod support;
 
 mod analyze;
 mod checkpoints;
+mod choose_again;
 mod coding;
 mod config;
 mod devices;
