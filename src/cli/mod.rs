@@ -70,7 +70,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Show which coding each layer of a configuration's model gets.
     Plan(plan::PlanArgs),
-    /// Choose a coding for each weight of a model under a budget of bits or bytes.
+    /// Choose a coding for each weight of a model under a budget of bits, bytes, or the cost of its products.
     Search(search::SearchArgs),
     /// Run a suite of tasks, codings and seeds, and write its tables.
     Table(table::TableArgs),

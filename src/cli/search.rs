@@ -11,7 +11,7 @@ use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::quant::{CodingSpec, GranularitySpec, RangeRule, ScaleKind};
-use crate::search::{Found, Layer, Objective, SearchConfig};
+use crate::search::{CostTable, Found, Layer, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{TrainError, search_config};
 
@@ -22,11 +22,19 @@ pub(super) struct SearchArgs {
     /// `--set train.float-checkpoint=RUN`, or a pretrained model.
     config: PathBuf,
     /// Bits that a quantized weight may have on average.
-    #[arg(long, value_name = "BITS", conflicts_with = "bytes")]
+    #[arg(long, value_name = "BITS", group = "budget")]
     average_bits: Option<f64>,
     /// Bytes that all quantized weights may take together.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", group = "budget")]
     bytes: Option<u64>,
+    /// What the multiply-accumulates of all quantized weights may cost together for one example, in the
+    /// unit of the cost table.
+    #[arg(long, value_name = "LIMIT", group = "budget")]
+    cost: Option<f64>,
+    /// The cost of a multiply-accumulate for each pair of widths, a TOML file: `unit = "pJ"`, and
+    /// [[multiply-accumulate]] with weight-bits, activation-bits (32 for floats) and cost.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["average_bits", "bytes"])]
+    cost_table: Option<PathBuf>,
     /// What is minimized.
     #[arg(long, value_enum)]
     objective: Option<ObjectiveName>,
@@ -74,9 +82,14 @@ impl From<ObjectiveName> for Objective {
 impl SearchArgs {
     /// What `[quant.search]` says, overridden by the command line.
     fn settings(&self, config: &Config) -> Result<SearchConfig, Failure> {
-        let mut settings = config.quant.search.unwrap_or_default();
-        if self.average_bits.is_some() || self.bytes.is_some() {
+        let mut settings = config.quant.search.clone().unwrap_or_default();
+        if let Some(file) = &self.cost_table {
+            settings.cost_table = Some(CostTable::load(file)?);
+        }
+        if self.average_bits.is_some() || self.bytes.is_some() || self.cost.is_some() {
             (settings.average_bits, settings.bytes) = (self.average_bits, self.bytes);
+            settings.cost = self.cost;
+            settings.cost_table = settings.cost_table.filter(|_| self.cost.is_some());
         }
         settings.objective = self.objective.map_or(settings.objective, Objective::from);
         settings.fewest_bits = self.fewest_bits.unwrap_or(settings.fewest_bits);
@@ -190,11 +203,14 @@ fn name(objective: Objective) -> &'static str {
 }
 
 fn text(found: &Found, args: &SearchArgs) -> String {
+    let counted = found.layers.iter().filter_map(|layer| layer.multiply_accumulates);
+    let macs = counted.reduce(|a, b| a + b);
+    let size = if macs.is_some() { "MACs" } else { "weights" };
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["layer", "tensor", "weights", "coding", "bits", "SQNR", "error", ""]);
+        .set_header(["layer", "tensor", size, "coding", "bits", "SQNR", "error", ""]);
     for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
         for (index, candidate) in layer.candidates.iter().enumerate() {
             if !args.candidates && index != chosen {
@@ -203,7 +219,7 @@ fn text(found: &Found, args: &SearchArgs) -> String {
             table.add_row([
                 layer.layer.clone(),
                 layer.tensor.clone(),
-                layer.weights.to_string(),
+                layer.multiply_accumulates.unwrap_or(layer.weights).to_string(),
                 candidate.coding.clone(),
                 candidate.bits.to_string(),
                 candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
@@ -223,6 +239,10 @@ fn text(found: &Found, args: &SearchArgs) -> String {
         found.choice.error,
         found.average_bits()
     );
+    if let Some(macs) = macs {
+        let (cost, unit) = (found.choice.cost, &found.cost_unit);
+        let _ = write!(text, "; {macs} MACs for one example cost {cost:.6} {unit}");
+    }
     let gap = found.choice.error - found.choice.lower_bound;
     let _ = match found.choice.is_optimal() {
         true => write!(text, "\nno choice within the budget has less"),

@@ -7,6 +7,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::cost::FLOAT_BITS;
+use super::input::{input_of, multiply_accumulates};
 use super::objective::{Coded, Importance};
 use super::{
     Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective, SearchConfig,
@@ -36,7 +38,7 @@ pub struct LayerCandidate {
     pub sqnr_db: Option<f64>,
     /// What the search minimizes the sum of.
     pub error: f64,
-    /// In the unit of the budget: bits, or bytes.
+    /// In the unit of the budget.
     pub cost: f64,
 }
 
@@ -49,6 +51,9 @@ pub struct Layer {
     pub tensor: String,
     /// How many weights.
     pub weights: u64,
+    /// Multiplications of a weight and an activation for one example; counted for a budget of their cost alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiply_accumulates: Option<u64>,
     /// The codings, from few bits to many.
     pub candidates: Vec<LayerCandidate>,
     /// What the plan says of it besides.
@@ -64,6 +69,8 @@ pub struct Layer {
 pub struct Found {
     /// What was minimized.
     pub objective: Objective,
+    /// The unit of costs: `bits`, `bytes`, or that of the cost table.
+    pub cost_unit: String,
     /// The weights with all their candidates.
     pub layers: Vec<Layer>,
     /// For each the index of the chosen candidate, with summed cost and error.
@@ -98,8 +105,11 @@ pub enum SearchError {
 /// What a search knows of a model besides its weights.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// Activations as observed on calibration data, by path; for [`Objective::OutputError`].
+    /// Activations as observed on calibration data, by path; for [`Objective::OutputError`] and budgets of the cost of
+    /// multiply-accumulates.
     pub observed: HashMap<String, (Site, Observation)>,
+    /// Examples that they were observed on.
+    pub examples: u64,
     /// The Fisher information of every weight, by path; for [`Objective::Fisher`].
     pub fisher: HashMap<String, Vec<f32>>,
 }
@@ -126,7 +136,11 @@ pub fn layers<M: Module>(
     let (cost, _) = settings.budget();
     entries
         .par_iter()
-        .map(|entry| layer(entry, &values[&entry.site.path], settings, &cost, evidence))
+        .map(|entry| {
+            let activation_bits = input_bits(&entry.site, plan, evidence);
+            let values = &values[&entry.site.path];
+            layer(entry, values, settings, (&cost, activation_bits), evidence)
+        })
         .collect()
 }
 
@@ -149,7 +163,8 @@ pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, Sear
         })
         .collect();
     let choice = choose(&candidates, cost.budget(limit, &sizes))?;
-    Ok(Found { objective: settings.objective, layers, choice })
+    let (objective, cost_unit) = (settings.objective, cost.unit().to_string());
+    Ok(Found { objective, cost_unit, layers, choice })
 }
 
 impl Found {
@@ -189,11 +204,21 @@ fn open(coding: CodingSpec) -> Option<Underflow> {
     }
 }
 
+/// Bits that the plan gives the input of a weight.
+fn input_bits(weight: &Site, plan: &Plan, evidence: &Evidence) -> u32 {
+    let Some((input, _)) = input_of(weight, &evidence.observed) else { return FLOAT_BITS };
+    let Some(entry) = plan.entries.iter().find(|entry| entry.site == *input) else {
+        return FLOAT_BITS;
+    };
+    let signed = !matches!(input.kind, SiteKind::Activation { non_negative: true });
+    entry.spec.coding.bits(signed).expect("checked when the plan was resolved")
+}
+
 fn layer(
     entry: &PlanEntry,
     values: &[f32],
     settings: &SearchConfig,
-    cost: &CostModel,
+    (cost, activation_bits): (&CostModel, u32),
     evidence: &Evidence,
 ) -> Result<Layer, SearchError> {
     let PlanEntry { site, spec } = entry;
@@ -220,7 +245,7 @@ fn layer(
     let size = LayerSize {
         weights: values.len() as u64,
         scales: granularity.count(shape) as u64,
-        ..LayerSize::default()
+        multiply_accumulates: multiply_accumulates(site, &evidence.observed, evidence.examples),
     };
     let candidate = |format: Format| -> Result<LayerCandidate, SearchError> {
         let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);
@@ -238,13 +263,15 @@ fn layer(
             superposition_bits: split.map(|(_, s)| s),
             sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
             error,
-            cost: cost.cost(&size, format.bits(), 8)?,
+            cost: cost.cost(&size, format.bits(), activation_bits)?,
         })
     };
     Ok(Layer {
         layer: site.layer.clone(),
         tensor: site.tensor.clone(),
         weights: size.weights,
+        multiply_accumulates: matches!(cost, CostModel::MultiplyAccumulates(_))
+            .then_some(size.multiply_accumulates),
         candidates: formats.into_iter().map(candidate).collect::<Result<_, _>>()?,
         spec: *spec,
         path: site.path.clone(),

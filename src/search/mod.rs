@@ -39,6 +39,7 @@
 
 mod cost;
 mod fisher;
+mod input;
 mod knapsack;
 mod layers;
 mod objective;

@@ -479,24 +479,22 @@ fn found<T: Task>(
     device: &Device,
 ) -> Result<Found, TrainError> {
     let mut evidence = Evidence::default();
-    match settings.objective {
-        Objective::OutputError => {
-            // Activations are observed whether they are to be quantized or not.
-            let sites = quant::sites(network);
-            let run = |observed: &T::Network| run_calibration(task, config, observed, device);
-            let seen = quant::observe_activations(network, sites.iter(), run)?;
-            let named = sites.into_iter().filter_map(|site| {
-                let observation = seen.get(&site.path)?.clone();
-                Some((site.path.clone(), (site, observation)))
-            });
-            evidence.observed = named.collect();
-        }
-        Objective::Fisher => {
-            let size = config.train.quantized_stage().batch_size;
-            let batches = calibration_batches(task, config, device);
-            evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
-        }
-        Objective::SquaredError | Objective::Divergence => {}
+    if settings.observes() {
+        // Activations are observed whether they are to be quantized or not.
+        let sites = quant::sites(network);
+        let run = |observed: &T::Network| run_calibration(task, config, observed, device);
+        let seen = quant::observe_activations(network, sites.iter(), run)?;
+        let named = sites.into_iter().filter_map(|site| {
+            let observation = seen.get(&site.path)?.clone();
+            Some((site.path.clone(), (site, observation)))
+        });
+        evidence.observed = named.collect();
+        evidence.examples = calibration_examples(task, config).concat().len() as u64;
+    }
+    if settings.objective == Objective::Fisher {
+        let size = config.train.quantized_stage().batch_size;
+        let batches = calibration_batches(task, config, device);
+        evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
     }
     let layers = search::layers(network, plan, settings, &evidence)?;
     Ok(search::search(layers, settings)?)
@@ -524,14 +522,17 @@ fn run_calibration<T: Task>(
     Ok(())
 }
 
-/// Training batches from all over the sizes, not only the shortest examples.
 fn calibration_batches<T: Task>(task: &T, config: &Config, device: &Device) -> Prefetch<T::Batch> {
+    Prefetch::new(task.train_source(), calibration_examples(task, config), device)
+}
+
+/// The examples of each calibration batch, from all over the sizes, not only the shortest ones.
+fn calibration_examples<T: Task>(task: &T, config: &Config) -> Vec<Vec<usize>> {
     let source = task.train_source();
     let batch_size = config.train.quantized_stage().batch_size;
     let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
     let step = all.len().div_ceil(config.train.calibration_batches).max(1);
-    let chosen = all.into_iter().step_by(step).collect();
-    Prefetch::new(source, chosen, device)
+    all.into_iter().step_by(step).collect()
 }
 
 /// Attaches the plan that a run's folder holds.

@@ -99,6 +99,63 @@ fn a_configuration_may_search_by_itself() {
     assert_eq!(&again[0]["splits"][0]["value"], quantized);
 }
 
+/// Costs of 3 to 5 bits with activations of 8, each twice that of a bit less.
+const COSTS: &str = "unit = \"pJ\"\n\
+    [[multiply-accumulate]]\nweight-bits = 3\nactivation-bits = 8\ncost = 0.5\n\
+    [[multiply-accumulate]]\nweight-bits = 4\nactivation-bits = 8\ncost = 1\n\
+    [[multiply-accumulate]]\nweight-bits = 5\nactivation-bits = 8\ncost = 2\n";
+
+#[test]
+fn a_budget_may_be_the_cost_of_products() {
+    let workspace = workspace();
+    workspace.write("costs.toml", COSTS);
+    let widths = ["--fewest-bits", "3", "--most-bits", "5"];
+    // Eight rows of eight pixels: input and state give 32 gates at each, the last state one of ten classes.
+    let macs = [8 * 8 * 32, 8 * 8 * 32, 80];
+    let limit = macs.iter().sum::<u64>().to_string();
+    let args = [&["--cost-table", "costs.toml", "--cost", &limit], &widths[..]].concat();
+    let found = search(&workspace, &[&args[..], &["--json"]].concat()).success().json();
+    let layers = found["layers"].as_array().unwrap();
+    let counted = layers.iter().map(|layer| layer["multiply_accumulates"].as_u64().unwrap());
+    assert_eq!(counted.collect::<Vec<_>>(), macs);
+    let (_, chosen) = chosen(&found);
+    let of_bits = |bits: u64| [0.5, 1.0, 2.0][bits as usize - 3];
+    let bits = chosen.iter().map(|candidate| candidate["bits"].as_u64().unwrap());
+    let cost: f64 = bits.zip(macs).map(|(bits, macs)| of_bits(bits) * macs as f64).sum();
+    assert_eq!(found["choice"]["cost"], cost);
+    assert!(cost <= macs.iter().sum::<u64>() as f64 && found["cost_unit"] == "pJ");
+    let total = format!("{limit} MACs for one example cost ");
+    search(&workspace, &args).success().prints(["MACs", "2048", &total, "pJ"]);
+
+    // A float activation has no cost in this table, and neither have two bits.
+    let float = [&args[..], &["--set", "quant.activation={ coding = 'float' }"]].concat();
+    search(&workspace, &float)
+        .code(2)
+        .says(["costs.toml has no entry for 3-bit weights and 32-bit activations", "floats"]);
+    search(&workspace, &["--cost-table", "costs.toml", "--cost", "9e9"])
+        .code(2)
+        .says(["no entry for 2-bit weights and 8-bit activations; add one", "3 x 8, 4 x 8, 5 x 8"]);
+}
+
+#[test]
+fn a_run_keeps_its_cost_table() {
+    let workspace = workspace();
+    workspace.write("costs.toml", COSTS);
+    let search =
+        "quant.search={ cost = 4000, cost-table = 'costs.toml', fewest-bits = 3, most-bits = 5 }";
+    workspace.train(LSTM, "run", &["train.float-checkpoint=float", search]).success();
+    let found = workspace.json("run/search.json");
+    assert!(found["choice"]["cost"].as_f64().unwrap() <= 4000.0);
+    // Elsewhere, without the file, it chooses the same again.
+    workspace.remove("costs.toml");
+    workspace.remove("run/search.json");
+    for file in ["plan.json", "model.bpk", "summary.json"] {
+        workspace.remove(&format!("run/{file}"));
+    }
+    workspace.resume("run").success();
+    assert_eq!(workspace.json("run/search.json"), found);
+}
+
 #[test]
 fn every_candidate_can_be_shown() {
     let workspace = workspace();
@@ -113,6 +170,11 @@ fn what_cannot_be_searched_is_refused() {
         (&["--average-bits", "1.5"][..], "average-bits is 1.5; must be at least fewest-bits (2)"),
         (&[], "average-bits is missing"),
         (&["--average-bits", "4", "--bytes", "10"], "cannot be used with"),
+        (&["--cost", "4", "--bytes", "10"], "cannot be used with"),
+        (&["--cost-table", "a.toml", "--bytes", "10"], "cannot be used with"),
+        (&["--cost", "4"], "cost-table is missing beside cost"),
+        (&["--cost", "-4"], "unexpected argument '-4'"),
+        (&["--cost", "4", "--cost-table", "a.toml"], "cannot read the cost table a.toml"),
         (&["--average-bits", "4", "--most-bits", "1"], "most-bits is 1"),
         (&["--bytes", "10"], "cannot be kept: the cheapest candidates already cost"),
         (&["--average-bits", "4", "--objective", "luck"], "invalid value 'luck'"),
@@ -131,6 +193,20 @@ fn what_cannot_be_searched_is_refused() {
         .train(LSTM, "run", &["quant.search={ average-bits = 4, most-bits = 20 }"])
         .code(2)
         .says(["quant.search.most-bits", "is 20"]);
+    for (search, says) in [
+        ("{ cost = 9 }", "quant.search.cost-table is missing beside cost"),
+        ("{ cost = 9, bytes = 9 }", "quant.search.cost stands beside bytes"),
+        ("{ cost = 9, cost-table = 'absent.toml' }", "cannot read the cost table absent.toml"),
+        ("{ cost = 9, cost-table = 7 }", "expected the name of a file, or a table with unit"),
+        (
+            "{ cost = 9, cost-table = { unit = 'pJ', multiply-accumulate = [{ weight-bits = 4, \
+             activation-bits = 8, cost = -1 }] } }",
+            "quant.search.cost-table is refused: the entry for 4-bit weights and 8-bit activations costs -1",
+        ),
+    ] {
+        let search = format!("quant.search={search}");
+        workspace.train(LSTM, "run", &[&search]).code(2).says([says]);
+    }
     workspace.train(LSTM, "run", &["quant.plan=absent.toml"]).code(2).says(["absent.toml"]);
     workspace
         .write("plan.toml", "[[layer]]\nmatch = \"nothing\"\nweight = { coding = \"float\" }\n");
