@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
@@ -37,7 +37,7 @@ pub(super) struct SearchArgs {
     cost_table: Option<PathBuf>,
     /// What is minimized.
     #[arg(long, value_enum)]
-    objective: Option<ObjectiveName>,
+    objective: Option<Objective>,
     /// The fewest bits of a weight.
     #[arg(long, value_name = "BITS")]
     fewest_bits: Option<u32>,
@@ -56,29 +56,6 @@ pub(super) struct SearchArgs {
     device: DeviceArgs,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ObjectiveName {
-    /// Squared error of the weight over its energy.
-    SquaredError,
-    /// Divergence of the distributions of the weights before and after.
-    Divergence,
-    /// Squared error of the layer's output over its energy, on calibration data.
-    OutputError,
-    /// Estimated rise of the task's loss (empirical Fisher information).
-    Fisher,
-}
-
-impl From<ObjectiveName> for Objective {
-    fn from(name: ObjectiveName) -> Self {
-        match name {
-            ObjectiveName::SquaredError => Objective::SquaredError,
-            ObjectiveName::Divergence => Objective::Divergence,
-            ObjectiveName::OutputError => Objective::OutputError,
-            ObjectiveName::Fisher => Objective::Fisher,
-        }
-    }
-}
-
 impl SearchArgs {
     /// What `[quant.search]` says, overridden by the command line.
     fn settings(&self, config: &Config) -> Result<SearchConfig, Failure> {
@@ -91,7 +68,7 @@ impl SearchArgs {
             settings.cost = self.cost;
             settings.cost_table = settings.cost_table.filter(|_| self.cost.is_some());
         }
-        settings.objective = self.objective.map_or(settings.objective, Objective::from);
+        settings.objective = self.objective.unwrap_or(settings.objective);
         settings.fewest_bits = self.fewest_bits.unwrap_or(settings.fewest_bits);
         settings.most_bits = self.most_bits.unwrap_or(settings.most_bits);
         settings

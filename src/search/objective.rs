@@ -1,5 +1,6 @@
 //! What a search minimizes: the error of a coded weight, measured in one of four ways.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::input::{Observed, input_energies};
@@ -10,20 +11,24 @@ use crate::quant::{Granularity, Ranges, Site};
 const BINS: usize = 1 << 10;
 
 /// What the error of a coded weight is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
-    /// The squared error over the weight's energy: noise to signal.
+    /// Squared error of the weight over its energy: noise to signal.
     #[default]
     SquaredError,
-    /// The divergence of the distributions of the weights before and after (Jensen-Shannon, in
-    /// nats, 0 to ln 2). The authors' later AFP (ICCV 2021) compares distributions too.
+    /// Divergence of the distributions of the weights before and after.
+    ///
+    /// Jensen-Shannon, in nats, 0 to ln 2. The authors' later AFP (ICCV 2021) compares distributions too.
     Divergence,
-    /// The squared error of the layer's output on calibration data over the output's energy, as if
-    /// its inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
+    /// Squared error of the layer's output over its energy, on calibration data.
+    ///
+    /// As if inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
     OutputError,
-    /// The estimated rise of the task's loss, `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the
-    /// empirical Fisher information F (Kirkpatrick et al. 2017, arXiv 1612.00796).
+    /// Estimated rise of the task's loss.
+    ///
+    /// `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
+    /// et al. 2017, arXiv 1612.00796).
     Fisher,
 }
 
