@@ -1,6 +1,7 @@
 //! The command line: one file a command; prints, never computes.
 
 mod analyze;
+mod candidates;
 mod coding;
 mod datasets;
 mod device;
@@ -108,6 +109,17 @@ impl Overrides {
         set.extend(self.seed.map(|seed| format!("train.seed={seed}")));
         set.extend(self.plan.as_ref().map(|plan| format!("quant.plan={}", plan.display())));
         Ok(Config::load(path, &set)?)
+    }
+}
+
+/// Refuses a configuration whose model nothing has trained: its numbers tell nothing of codings.
+fn needs_trained(config: &Config) -> Result<(), Failure> {
+    match config.train.float_checkpoint.is_some() || config.model.pretrained.is_some() {
+        true => Ok(()),
+        false => Err(Failure::refused(
+            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
+             of a run that trained it: --set train.float-checkpoint=RUN",
+        )),
     }
 }
 

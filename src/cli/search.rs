@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device};
+use super::{Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::quant::{CodingSpec, GranularitySpec, RangeRule, ScaleKind};
@@ -96,13 +96,7 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
     let settings = args.settings(&config)?;
-    if config.train.float_checkpoint.is_none() && config.model.pretrained.is_none() {
-        return Err(Failure::refused(
-            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
-             of a run that trained it: --set train.float-checkpoint=RUN"
-                .to_string(),
-        ));
-    }
+    needs_trained(&config)?;
     let locations = global.locations();
     let search = {
         let devices = devices.clone();

@@ -14,7 +14,7 @@ use crate::devices::Devices;
 use crate::evaluate::{
     Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
-use crate::quant::{self, CalibratedPlan, QuantizedModel};
+use crate::quant::{self, CalibratedPlan, QuantizedModel, WeighedSite};
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 use crate::version;
@@ -455,6 +455,26 @@ pub fn search_config<T: Task>(
     let Start { network, plan, .. } = prepare(task, config, device)?;
     let network = folded(task, config, network)?;
     found(task, config, settings, &network, &plan, device)
+}
+
+/// Every coding that each tensor of a configuration's plan could get at the plan's bits, and what it loses, from the
+/// model that the configuration starts from. A search of the configuration comes first: what it chose is not open.
+///
+/// # Errors
+///
+/// Those of reading the checkpoint, resolving the plan, searching and calibrating.
+pub fn weigh_config<T: Task>(
+    task: &T,
+    config: &Config,
+    device: &Device,
+) -> Result<Vec<WeighedSite>, TrainError> {
+    let Start { network, plan, .. } = prepare(task, config, device)?;
+    if plan.entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let network = folded(task, config, network)?;
+    let (plan, _) = searched(task, config, &network, plan, device)?;
+    quant::weigh(&network, &plan, |observed| run_calibration(task, config, observed, device))
 }
 
 /// The plan with the codings that a search chooses, where the configuration asks for one.

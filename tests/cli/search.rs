@@ -164,6 +164,46 @@ fn every_candidate_can_be_shown() {
 }
 
 #[test]
+fn a_plan_shows_what_calibration_chooses_from() {
+    let workspace = workspace();
+    let plan = |args: &[&str]| {
+        let all = ["plan", "config.toml", "--candidates"].into_iter().chain(CHECKPOINT);
+        workspace.ausn(all.chain(args.iter().copied())).success()
+    };
+    let tensors = plan(&["--json"]).json();
+    let sites = workspace.json("float/plan.json")["sites"].clone();
+    let (tensors, sites) = (tensors.as_array().unwrap(), sites.as_array().unwrap());
+    assert_eq!((tensors.len(), sites.len()), (6, 6), "three weights and their inputs");
+    for (tensor, site) in tensors.iter().zip(sites) {
+        assert_eq!(
+            (&tensor["layer"], &tensor["tensor"]),
+            (&site["site"]["layer"], &site["site"]["tensor"])
+        );
+        let candidates = tensor["candidates"].as_array().unwrap();
+        let bits = if tensor["tensor"] == "weight" { 4 } else { 8 };
+        assert!(candidates.len() > 1 && candidates.iter().all(|c| c["bits"] == bits), "{tensor}");
+        let chosen: Vec<&Value> = candidates.iter().filter(|c| c["chosen"] == true).collect();
+        let [chosen] = chosen[..] else { panic!("one is chosen: {tensor}") };
+        assert_eq!(chosen["exponent_bits"], site["format"]["exponent-bits"]);
+        assert_eq!(chosen["superposition_bits"], site["format"]["superposition-bits"]);
+        let sqnr = |candidate: &Value| candidate["sqnr_db"].as_f64().unwrap_or(f64::INFINITY);
+        assert!(candidates.iter().all(|candidate| sqnr(candidate) <= sqnr(chosen)), "{tensor}");
+        assert!(
+            candidates.iter().all(|c| (0.0..=1.0).contains(&c["clipping_share"].as_f64().unwrap()))
+        );
+    }
+    plan(&[]).prints(["clipping", "chosen", "2^-", "6 tensors"]);
+    // A coding that is given is the only one.
+    let given = ["--json", "--set", "quant.weight={ coding = 'int', bits = 5 }"];
+    let tensors = plan(&given).json();
+    assert_eq!(tensors[0]["candidates"].as_array().unwrap().len(), 1, "{tensors}");
+    workspace
+        .ausn(["plan", "config.toml", "--candidates"])
+        .code(2)
+        .says(["starts from a fresh model", "train.float-checkpoint=RUN"]);
+}
+
+#[test]
 fn what_cannot_be_searched_is_refused() {
     let workspace = workspace();
     for (args, says) in [
