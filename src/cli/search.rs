@@ -10,8 +10,8 @@ use super::device::DeviceArgs;
 use super::{Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
-use crate::quant::{CodingSpec, GranularitySpec, RangeRule, ScaleKind};
-use crate::search::{CostTable, Found, Layer, Objective, SearchConfig};
+use crate::quant::{CodingSpec, GranularitySpec, QuantSpec, RangeRule, ScaleKind};
+use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{TrainError, search_config};
 
@@ -122,19 +122,45 @@ fn plan(found: &Found, config: &Path) -> String {
         found.average_bits(),
     );
     for (layer, candidate) in found.chosen() {
-        let CodingSpec::Ausn { split: None, underflow, .. } = layer.spec.coding else { continue };
-        let Some((e, s)) = candidate.format.split() else { continue };
-        let pattern = toml::Value::from(globset::escape(&layer.layer));
-        let mut weight = format!(
-            "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
+        let granularity = granularity(layer.spec.granularity);
+        rule(
+            &mut text,
+            (&layer.layer, &layer.tensor),
+            "weight",
+            &layer.spec,
+            candidate,
+            &granularity,
         );
-        let scale = scale(layer.spec.scale).to_string();
-        for part in [scale, range(layer.spec.range), granularity(layer)] {
-            let _ = write!(weight, ", {part}");
-        }
-        let _ = write!(text, "\n[[layer]]\nmatch  = {pattern}\nweight = {{ {weight} }}\n");
+    }
+    for activation in &found.activations {
+        let tensor = (activation.layer.as_str(), activation.tensor.as_str());
+        rule(&mut text, tensor, "activation", &activation.spec, activation.chosen(), "");
     }
     text
+}
+
+/// Adds the rule for one tensor, unless its coding was not open.
+fn rule(
+    text: &mut String,
+    (layer, tensor): (&str, &str),
+    key: &str,
+    spec: &QuantSpec,
+    candidate: &LayerCandidate,
+    granularity: &str,
+) {
+    let CodingSpec::Ausn { split: None, underflow, .. } = spec.coding else { return };
+    let Some((e, s)) = candidate.format.split() else { return };
+    let (pattern, tensor) = (toml::Value::from(globset::escape(layer)), toml::Value::from(tensor));
+    let mut coding = format!(
+        "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
+    );
+    for part in [scale(spec.scale), &range(spec.range), granularity] {
+        if !part.is_empty() {
+            let _ = write!(coding, ", {part}");
+        }
+    }
+    let _ =
+        write!(text, "\n[[layer]]\nmatch = {pattern}\ntensor = {tensor}\n{key} = {{ {coding} }}\n");
 }
 
 fn scale(kind: ScaleKind) -> &'static str {
@@ -154,8 +180,8 @@ fn range(rule: RangeRule) -> String {
     }
 }
 
-fn granularity(layer: &Layer) -> String {
-    match layer.spec.granularity {
+fn granularity(granularity: GranularitySpec) -> String {
+    match granularity {
         GranularitySpec::PerTensor => "granularity = \"per-tensor\"".into(),
         GranularitySpec::PerChannel => "granularity = \"per-channel\"".into(),
         GranularitySpec::PerGroup(size) => {
@@ -182,22 +208,30 @@ fn text(found: &Found, args: &SearchArgs) -> String {
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(["layer", "tensor", size, "coding", "bits", "SQNR", "error", ""]);
-    for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
-        for (index, candidate) in layer.candidates.iter().enumerate() {
-            if !args.candidates && index != chosen {
-                continue;
+    let mut add =
+        |name: [&String; 2], size: String, candidates: &[LayerCandidate], chosen: usize| {
+            for (index, candidate) in candidates.iter().enumerate() {
+                if !args.candidates && index != chosen {
+                    continue;
+                }
+                table.add_row([
+                    name[0].clone(),
+                    name[1].clone(),
+                    size.clone(),
+                    candidate.coding.clone(),
+                    candidate.bits.to_string(),
+                    candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
+                    format!("{:.3e}", candidate.error),
+                    if args.candidates && index == chosen { "chosen" } else { "" }.to_string(),
+                ]);
             }
-            table.add_row([
-                layer.layer.clone(),
-                layer.tensor.clone(),
-                layer.multiply_accumulates.unwrap_or(layer.weights).to_string(),
-                candidate.coding.clone(),
-                candidate.bits.to_string(),
-                candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
-                format!("{:.3e}", candidate.error),
-                if args.candidates && index == chosen { "chosen" } else { "" }.to_string(),
-            ]);
-        }
+        };
+    for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
+        let size = layer.multiply_accumulates.unwrap_or(layer.weights).to_string();
+        add([&layer.layer, &layer.tensor], size, &layer.candidates, chosen);
+    }
+    for found in &found.activations {
+        add([&found.layer, &found.tensor], String::new(), &found.candidates, found.chosen);
     }
     for column in [2, 4, 5, 6] {
         if let Some(column) = table.column_mut(column) {

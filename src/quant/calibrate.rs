@@ -129,8 +129,17 @@ fn candidates(entry: &PlanEntry) -> Result<Vec<Format>, CalibrationError> {
     let signed = !matches!(entry.site.kind, SiteKind::Activation { non_negative: true });
     let formats = entry.spec.coding.candidates(signed);
     let formats = formats.expect("a plan's codings were checked when it was resolved");
+    check_fixed_range(entry, &formats)?;
+    Ok(formats)
+}
+
+/// Refuses a fixed range that one of the formats of an entry cannot have.
+pub(crate) fn check_fixed_range(
+    entry: &PlanEntry,
+    formats: &[Format],
+) -> Result<(), CalibrationError> {
     if let RangeRule::Fixed(exponent) = entry.spec.range {
-        for &format in &formats {
+        for &format in formats {
             if !format.range_exponents().contains(&exponent) {
                 return Err(CalibrationError::FixedRange {
                     layer: entry.site.layer.clone(),
@@ -141,7 +150,7 @@ fn candidates(entry: &PlanEntry) -> Result<Vec<Format>, CalibrationError> {
             }
         }
     }
-    Ok(formats)
+    Ok(())
 }
 
 /// The values of every entry: a weight's own, an activation's as seen while `run` runs.

@@ -35,8 +35,8 @@ mod spec;
 pub use activation::ActivationQuantizer;
 pub(crate) use attach::has_quantizers;
 pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
-pub(crate) use calibrate::observe_activations;
 pub use calibrate::{CalibrationError, WeighedSite, calibrate, weigh};
+pub(crate) use calibrate::{check_fixed_range, observe_activations};
 pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };

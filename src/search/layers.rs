@@ -11,13 +11,13 @@ use super::cost::FLOAT_BITS;
 use super::input::{input_of, multiply_accumulates};
 use super::objective::{Coded, Importance};
 use super::{
-    Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective, SearchConfig,
-    choose,
+    Activation, Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective,
+    SearchConfig, choose,
 };
-use crate::coding::{Format, Underflow};
+use crate::coding::{Format, QuantizationError, Underflow};
 use crate::quant::{
-    CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind, choose_range,
-    parameters,
+    CalibrationError, CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind,
+    check_fixed_range, choose_range, parameters,
 };
 
 /// One coding that a weight could get.
@@ -40,6 +40,22 @@ pub struct LayerCandidate {
     pub error: f64,
     /// In the unit of the budget.
     pub cost: f64,
+}
+
+impl LayerCandidate {
+    pub(super) fn new(format: Format, lost: &QuantizationError, error: f64, cost: f64) -> Self {
+        let split = format.split();
+        Self {
+            format,
+            coding: format.to_string(),
+            bits: format.bits(),
+            exponent_bits: split.map(|(e, _)| e),
+            superposition_bits: split.map(|(_, s)| s),
+            sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
+            error,
+            cost,
+        }
+    }
 }
 
 /// A weight, and the codings that it could get.
@@ -75,6 +91,8 @@ pub struct Found {
     pub layers: Vec<Layer>,
     /// For each the index of the chosen candidate, with summed cost and error.
     pub choice: Choice,
+    /// Activations whose E and S were chosen too. The objectives that choose none leave them to calibration.
+    pub activations: Vec<Activation>,
 }
 
 /// Why there is no plan.
@@ -100,6 +118,9 @@ pub enum SearchError {
     /// A cost that is not known.
     #[error(transparent)]
     Cost(#[from] CostError),
+    /// A range that a coding cannot have.
+    #[error(transparent)]
+    Range(#[from] CalibrationError),
 }
 
 /// What a search knows of a model besides its weights.
@@ -144,12 +165,16 @@ pub fn layers<M: Module>(
         .collect()
 }
 
-/// Chooses one candidate for each weight.
+/// Chooses one candidate for each weight. The activations have theirs.
 ///
 /// # Errors
 ///
 /// A budget that no choice keeps.
-pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, SearchError> {
+pub fn search(
+    layers: Vec<Layer>,
+    activations: Vec<Activation>,
+    settings: &SearchConfig,
+) -> Result<Found, SearchError> {
     let (cost, limit) = settings.budget();
     let sizes: Vec<LayerSize> = layers
         .iter()
@@ -164,7 +189,7 @@ pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, Sear
         .collect();
     let choice = choose(&candidates, cost.budget(limit, &sizes))?;
     let (objective, cost_unit) = (settings.objective, cost.unit().to_string());
-    Ok(Found { objective, cost_unit, layers, choice })
+    Ok(Found { objective, cost_unit, layers, choice, activations })
 }
 
 impl Found {
@@ -183,13 +208,17 @@ impl Found {
 
     /// The plan with the chosen codings.
     pub fn apply(&self, mut plan: Plan) -> Plan {
+        let weights = self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate));
         let chosen: HashMap<&str, &LayerCandidate> =
-            self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate)).collect();
+            weights.chain(self.activations.iter().map(|a| (a.path.as_str(), a.chosen()))).collect();
         for entry in &mut plan.entries {
             let candidate = chosen.get(entry.site.path.as_str());
-            if let (Some(candidate), Some(underflow)) = (candidate, open(entry.spec.coding)) {
-                let split = candidate.format.split();
-                entry.spec.coding = CodingSpec::Ausn { bits: candidate.bits, split, underflow };
+            if let (Some(candidate), Some(underflow)) = (candidate, open(entry.spec.coding))
+                && let Some((e, s)) = candidate.format.split()
+            {
+                // With the sign bit that a specification counts, also for what needs none.
+                let coding = CodingSpec::Ausn { bits: 1 + e + s, split: Some((e, s)), underflow };
+                entry.spec.coding = coding;
             }
         }
         plan
@@ -197,7 +226,7 @@ impl Found {
 }
 
 /// The underflow rule of a coding whose bits, E and S may be chosen.
-fn open(coding: CodingSpec) -> Option<Underflow> {
+pub(super) fn open(coding: CodingSpec) -> Option<Underflow> {
     match coding {
         CodingSpec::Ausn { split: None, underflow, .. } => Some(underflow),
         _ => None,
@@ -236,12 +265,13 @@ fn layer(
         (Objective::Fisher, None) => Importance::Equal(0.0),
         (Objective::SquaredError | Objective::Divergence, _) => Importance::of_weight(values),
     };
-    let formats = match open(spec.coding) {
+    let formats: Vec<Format> = match open(spec.coding) {
         Some(underflow) => (settings.fewest_bits..=settings.most_bits)
             .flat_map(|bits| Format::ausn_candidates(bits, true, underflow))
             .collect(),
         None => spec.coding.candidates(true).expect("checked when the plan was resolved"),
     };
+    check_fixed_range(entry, &formats)?;
     let size = LayerSize {
         weights: values.len() as u64,
         scales: granularity.count(shape) as u64,
@@ -254,17 +284,8 @@ fn layer(
             Objective::Divergence => coded.divergence(),
             _ => coded.weighted_error(&importance),
         };
-        let split = format.split();
-        Ok(LayerCandidate {
-            format,
-            coding: format.to_string(),
-            bits: format.bits(),
-            exponent_bits: split.map(|(e, _)| e),
-            superposition_bits: split.map(|(_, s)| s),
-            sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
-            error,
-            cost: cost.cost(&size, format.bits(), activation_bits)?,
-        })
+        let cost = cost.cost(&size, format.bits(), activation_bits)?;
+        Ok(LayerCandidate::new(format, &lost, error, cost))
     };
     Ok(Layer {
         layer: site.layer.clone(),

@@ -17,9 +17,10 @@ pub enum Objective {
     /// Squared error of the weight over its energy: noise to signal.
     #[default]
     SquaredError,
-    /// Divergence of the distributions of the weights before and after.
+    /// Divergence of the distributions of the weights, and of the activations, before and after.
     ///
     /// Jensen-Shannon, in nats, 0 to ln 2. The authors' later AFP (ICCV 2021) compares distributions too.
+    /// The other objectives choose for weights alone.
     Divergence,
     /// Squared error of the layer's output over its energy, on calibration data.
     ///

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{CostModel, CostTable, Objective};
+use super::{CostModel, CostTable, Objective, activations};
+use crate::quant::Plan;
 
 /// `[quant.search]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -89,9 +90,16 @@ impl SearchConfig {
         }
     }
 
-    /// Whether the search needs activations on calibration data.
-    pub(crate) fn observes(&self) -> bool {
-        self.objective == Objective::OutputError || self.cost.is_some()
+    /// Whether the search for a plan needs activations on calibration data.
+    pub(crate) fn observes(&self, plan: &Plan) -> bool {
+        self.chooses_activations() && plan.entries.iter().any(activations::is_open)
+            || self.objective == Objective::OutputError
+            || self.cost.is_some()
+    }
+
+    /// Whether E and S of activations follow the objective; if not, calibration chooses them by least squared error.
+    pub(crate) fn chooses_activations(&self) -> bool {
+        self.objective == Objective::Divergence
     }
 
     /// How cost is counted, and the limit in that unit.

@@ -499,7 +499,7 @@ fn found<T: Task>(
     device: &Device,
 ) -> Result<Found, TrainError> {
     let mut evidence = Evidence::default();
-    if settings.observes() {
+    if settings.observes(plan) {
         // Activations are observed whether they are to be quantized or not.
         let sites = quant::sites(network);
         let run = |observed: &T::Network| run_calibration(task, config, observed, device);
@@ -517,7 +517,11 @@ fn found<T: Task>(
         evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
     }
     let layers = search::layers(network, plan, settings, &evidence)?;
-    Ok(search::search(layers, settings)?)
+    let activations = match settings.chooses_activations() {
+        true => search::activations(plan, &evidence)?,
+        false => Vec::new(),
+    };
+    Ok(search::search(layers, activations, settings)?)
 }
 
 fn calibrate<T: Task>(

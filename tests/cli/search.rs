@@ -84,6 +84,46 @@ fn a_plan_is_written_and_trained() {
 }
 
 #[test]
+fn a_divergence_chooses_the_codings_of_activations_too() {
+    let workspace = workspace();
+    let args = ["--average-bits", "4", "--objective", "divergence"];
+    let out = [&args[..], &["--out", "plan.toml", "--json"]].concat();
+    let found = search(&workspace, &out).success().json();
+    let activations = found["activations"].as_array().unwrap();
+    assert_eq!(activations.len(), 3, "the inputs of three layers");
+    let chosen = |activation: &Value| {
+        let candidates = activation["candidates"].as_array().unwrap();
+        let chosen = &candidates[activation["chosen"].as_u64().unwrap() as usize];
+        let error = |candidate: &Value| candidate["error"].as_f64().unwrap();
+        assert!(candidates.len() > 1 && candidates.iter().all(|c| c["bits"] == 8));
+        assert!(candidates.iter().all(|c| error(c) >= error(chosen)), "{activation}");
+        [chosen["exponent_bits"].clone(), chosen["superposition_bits"].clone()]
+    };
+    // A run by the plan and a run that searches by itself give what was found.
+    let plan = workspace.read("plan.toml");
+    assert_eq!(plan.matches("tensor = \"input\"\nactivation = {").count(), 3, "{plan}");
+    let sets = ["train.float-checkpoint=float", "train.quantized.epochs=0"];
+    let by_plan = [&sets[..], &["quant.plan=plan.toml"]].concat();
+    let by_search = "quant.search={ average-bits = 4, objective = 'divergence' }";
+    let by_search = [&sets[..], &[by_search]].concat();
+    for (run, sets) in [("by-plan", by_plan), ("by-search", by_search)] {
+        workspace.train(LSTM, run, &sets).success();
+        let sites = workspace.json(&format!("{run}/plan.json"))["sites"].clone();
+        let sites = sites.as_array().unwrap().iter();
+        let inputs = sites.filter(|site| site["site"]["tensor"] == "input");
+        let formats = inputs.map(|site| {
+            ["exponent-bits", "superposition-bits"].map(|key| site["format"][key].clone())
+        });
+        let expected: Vec<_> = activations.iter().map(chosen).collect();
+        assert_eq!(formats.collect::<Vec<_>>(), expected, "{run}");
+    }
+    search(&workspace, &args).success().prints(["input", "ausn8 E"]);
+    // The others leave them to calibration.
+    let found = search(&workspace, &["--average-bits", "4", "--json"]).success().json();
+    assert_eq!(found["activations"], serde_json::json!([]));
+}
+
+#[test]
 fn a_configuration_may_search_by_itself() {
     let workspace = workspace();
     let sets = [
@@ -219,6 +259,17 @@ fn what_cannot_be_searched_is_refused() {
         (&["--bytes", "10"], "cannot be kept: the cheapest candidates already cost"),
         (&["--average-bits", "4", "--objective", "luck"], "invalid value 'luck'"),
         (
+            &[
+                "--average-bits",
+                "4",
+                "--set",
+                "quant.weight.range=fixed",
+                "--set",
+                "quant.weight.range-exponent=-110",
+            ],
+            "range exponent -110 of its weight is outside what",
+        ),
+        (
             &["--average-bits", "4", "--set", "quant.weight={ coding = 'int', bits = 4 }"],
             "whose coding is left open",
         ),
@@ -254,4 +305,12 @@ fn what_cannot_be_searched_is_refused() {
         .train(LSTM, "run", &["quant.plan=plan.toml"])
         .code(2)
         .says(["layer pattern `nothing` matches no layer"]);
+    workspace.write(
+        "plan.toml",
+        "[[layer]]\nmatch = \"classifier\"\ntensor = \"output\"\nweight = { coding = \"float\" }\n",
+    );
+    workspace
+        .train(LSTM, "run", &["quant.plan=plan.toml"])
+        .code(2)
+        .says(["has a tensor `output`; they have: input, weight"]);
 }
