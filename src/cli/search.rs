@@ -246,7 +246,14 @@ fn text(found: &Found, args: &SearchArgs) -> String {
     );
     if let Some(macs) = macs {
         let (cost, unit) = (found.choice.cost, &found.cost_unit);
-        let _ = write!(text, "; {macs} MACs for one example cost {cost:.6} {unit}");
+        let _ = write!(text, "; {macs} MACs for one example cost {cost:.5e} {unit}");
+    }
+    if !found.activations.is_empty() {
+        let count = found.activations.len();
+        let _ = write!(
+            text,
+            "\nE and S of {count} activations, outside of the budget, each of least divergence"
+        );
     }
     let gap = found.choice.error - found.choice.lower_bound;
     let _ = match found.choice.is_optimal() {

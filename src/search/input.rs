@@ -32,8 +32,8 @@ pub(super) fn input_energies(site: &Site, observed: &Observed) -> Option<Vec<f64
 
 /// The multiplications of a weight and an element of its input for each of `examples` on average, rounded: for every
 /// row of a linear layer's input, every position of a convolution's output, and every position of a transposed
-/// convolution's input, one for each element of the weight. None where no input is observed, as of an embedding,
-/// which is looked up.
+/// convolution's input, one for each element of the weight, padding included. None where no input is observed, as of
+/// an embedding, which is looked up; also where its table serves as the weight of an output layer as well.
 pub(super) fn multiply_accumulates(site: &Site, observed: &Observed, examples: u64) -> u64 {
     let SiteKind::Weight { shape, channel_axis, .. } = &site.kind else { return 0 };
     let Some((_, seen)) = input_of(site, observed) else { return 0 };

@@ -14,9 +14,11 @@ pub struct SearchConfig {
     /// Bytes that all quantized weights may take together, packed, with a byte for each range.
     pub bytes: Option<u64>,
     /// What the multiply-accumulates of all quantized weights may cost together for one example, in the unit of
-    /// `cost_table`.
+    /// `cost_table`: those of a training example as calibration runs it, at the width that the plan gives the input.
+    /// Embeddings have none, and products of two activations are not counted.
     pub cost: Option<f64>,
-    /// What one of them costs. A configuration may name a file; a run keeps the table in its own configuration.
+    /// What one of them costs, with 32 bits for floats of whatever precision. A configuration may name a file; a run
+    /// keeps the table in its own configuration.
     pub cost_table: Option<CostTable>,
     /// What is minimized.
     pub objective: Objective,

@@ -117,7 +117,7 @@ fn a_divergence_chooses_the_codings_of_activations_too() {
         let expected: Vec<_> = activations.iter().map(chosen).collect();
         assert_eq!(formats.collect::<Vec<_>>(), expected, "{run}");
     }
-    search(&workspace, &args).success().prints(["input", "ausn8 E"]);
+    search(&workspace, &args).success().prints(["ausn8 E", "E and S of 3 activations"]);
     // The others leave them to calibration.
     let found = search(&workspace, &["--average-bits", "4", "--json"]).success().json();
     assert_eq!(found["activations"], serde_json::json!([]));
