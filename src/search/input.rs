@@ -56,7 +56,7 @@ pub(super) fn input_of<'a>(site: &Site, observed: &'a Observed) -> Option<&'a (S
         })
     };
     let mut layer = site.layer.as_str();
-    if let Some(own) = find(layer, None) {
+    if let Some(own) = find(layer, Some("input")).or_else(|| find(layer, None)) {
         return Some(own);
     }
     let of_memory = [".key", ".value"].iter().find_map(|end| layer.strip_suffix(end));
