@@ -71,7 +71,7 @@ impl Config {
     ///
     /// See [`load`](Self::load).
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = match overrides {
+        let mut text = match overrides {
             [] => text.to_string(),
             overrides => {
                 let mut draft = Draft::parse(text, path)?;
@@ -79,6 +79,12 @@ impl Config {
                 draft.text()
             }
         };
+        // What is wrong with text that is no TOML, the next step says with the line itself.
+        if let Ok(mut draft) = Draft::parse(&text, path)
+            && draft.take_cost_table()?
+        {
+            text = draft.text();
+        }
         let mut config: Config = toml::from_str(&text)
             .map_err(|error| ConfigError::syntax(path, &text, error, overrides))?;
         if config.quant.plan.is_some() {

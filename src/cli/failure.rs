@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::devices::DeviceError;
 use crate::evaluate::report::ReportError;
+use crate::search::CostError;
 use crate::suite::SuiteError;
 use crate::tasks::TaskError;
 use crate::train::TrainError;
@@ -61,6 +62,12 @@ impl From<ConfigError> for Failure {
 
 impl From<CodingError> for Failure {
     fn from(error: CodingError) -> Self {
+        Self::refused(error.to_string())
+    }
+}
+
+impl From<CostError> for Failure {
+    fn from(error: CostError) -> Self {
         Self::refused(error.to_string())
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command; prints, never computes.
 
 mod analyze;
+mod candidates;
 mod coding;
 mod datasets;
 mod device;
@@ -73,7 +74,7 @@ enum Command {
     Report(report::ReportArgs),
     /// Show which coding each layer of a configuration's model gets.
     Plan(plan::PlanArgs),
-    /// Choose a coding for each weight of a model under a budget of bits or bytes.
+    /// Choose a coding for each weight of a model under a budget of bits, bytes, or the cost of its products.
     Search(search::SearchArgs),
     /// Run a suite of tasks, codings and seeds, and write its tables.
     Table(table::TableArgs),
@@ -111,6 +112,17 @@ impl Overrides {
         set.extend(self.seed.map(|seed| format!("train.seed={seed}")));
         set.extend(self.plan.as_ref().map(|plan| format!("quant.plan={}", plan.display())));
         Ok(Config::load(path, &set)?)
+    }
+}
+
+/// Refuses a configuration whose model nothing has trained: its numbers tell nothing of codings.
+fn needs_trained(config: &Config) -> Result<(), Failure> {
+    match config.starts_trained() {
+        true => Ok(()),
+        false => Err(Failure::refused(
+            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
+             of a run that trained it: --set train.float-checkpoint=RUN",
+        )),
     }
 }
 

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device};
+use super::{Failure, Global, Overrides, candidates, device};
 use crate::config::Config;
 use crate::quant::{
     CodingSpec, GranularitySpec, LearnedRange, PlanEntry, RangeRule, ScaleKind, Site, SiteKind,
@@ -22,6 +22,10 @@ use crate::train::{TrainError, initial_network};
 pub(super) struct PlanArgs {
     /// The configuration, a TOML file.
     config: PathBuf,
+    /// Show what every coding that the plan leaves open loses, and which one calibration chooses. The model should
+    /// be trained: name a run with `--set train.float-checkpoint=RUN`, or a pretrained model.
+    #[arg(long)]
+    candidates: bool,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
@@ -64,6 +68,9 @@ impl TaskVisitor for Plan<'_> {
 pub(super) fn run(args: PlanArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
+    if args.candidates {
+        return candidates::run(config, &devices, global);
+    }
     let locations = global.locations();
     let plan = {
         let first = devices.first().clone();

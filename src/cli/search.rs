@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device};
+use super::{Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
-use crate::quant::{CodingSpec, GranularitySpec, RangeRule, ScaleKind};
-use crate::search::{Found, Layer, Objective, SearchConfig};
+use crate::quant::{CodingSpec, GranularitySpec, QuantSpec, RangeRule, ScaleKind};
+use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{TrainError, search_config};
 
@@ -22,14 +22,22 @@ pub(super) struct SearchArgs {
     /// `--set train.float-checkpoint=RUN`, or a pretrained model.
     config: PathBuf,
     /// Bits that a quantized weight may have on average.
-    #[arg(long, value_name = "BITS", conflicts_with = "bytes")]
+    #[arg(long, value_name = "BITS", group = "budget")]
     average_bits: Option<f64>,
     /// Bytes that all quantized weights may take together.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", group = "budget")]
     bytes: Option<u64>,
+    /// What the multiply-accumulates of all quantized weights may cost together for one example, in the
+    /// unit of the cost table.
+    #[arg(long, value_name = "LIMIT", group = "budget")]
+    cost: Option<f64>,
+    /// The cost of a multiply-accumulate for each pair of widths, a TOML file: `unit = "pJ"`, and
+    /// [[multiply-accumulate]] with weight-bits, activation-bits (32 for floats) and cost.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["average_bits", "bytes"])]
+    cost_table: Option<PathBuf>,
     /// What is minimized.
     #[arg(long, value_enum)]
-    objective: Option<ObjectiveName>,
+    objective: Option<Objective>,
     /// The fewest bits of a weight.
     #[arg(long, value_name = "BITS")]
     fewest_bits: Option<u32>,
@@ -48,37 +56,19 @@ pub(super) struct SearchArgs {
     device: DeviceArgs,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum ObjectiveName {
-    /// Squared error of the weight over its energy.
-    SquaredError,
-    /// Divergence of the distributions of the weights before and after.
-    Divergence,
-    /// Squared error of the layer's output over its energy, on calibration data.
-    OutputError,
-    /// Estimated rise of the task's loss (empirical Fisher information).
-    Fisher,
-}
-
-impl From<ObjectiveName> for Objective {
-    fn from(name: ObjectiveName) -> Self {
-        match name {
-            ObjectiveName::SquaredError => Objective::SquaredError,
-            ObjectiveName::Divergence => Objective::Divergence,
-            ObjectiveName::OutputError => Objective::OutputError,
-            ObjectiveName::Fisher => Objective::Fisher,
-        }
-    }
-}
-
 impl SearchArgs {
     /// What `[quant.search]` says, overridden by the command line.
     fn settings(&self, config: &Config) -> Result<SearchConfig, Failure> {
-        let mut settings = config.quant.search.unwrap_or_default();
-        if self.average_bits.is_some() || self.bytes.is_some() {
-            (settings.average_bits, settings.bytes) = (self.average_bits, self.bytes);
+        let mut settings = config.quant.search.clone().unwrap_or_default();
+        if let Some(file) = &self.cost_table {
+            settings.cost_table = Some(CostTable::load(file)?);
         }
-        settings.objective = self.objective.map_or(settings.objective, Objective::from);
+        if self.average_bits.is_some() || self.bytes.is_some() || self.cost.is_some() {
+            (settings.average_bits, settings.bytes) = (self.average_bits, self.bytes);
+            settings.cost = self.cost;
+            settings.cost_table = settings.cost_table.filter(|_| self.cost.is_some());
+        }
+        settings.objective = self.objective.unwrap_or(settings.objective);
         settings.fewest_bits = self.fewest_bits.unwrap_or(settings.fewest_bits);
         settings.most_bits = self.most_bits.unwrap_or(settings.most_bits);
         settings
@@ -106,13 +96,7 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
     let settings = args.settings(&config)?;
-    if !config.starts_trained() {
-        return Err(Failure::refused(
-            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
-             of a run that trained it: --set train.float-checkpoint=RUN"
-                .to_string(),
-        ));
-    }
+    needs_trained(&config)?;
     let locations = global.locations();
     let search = {
         let devices = devices.clone();
@@ -138,19 +122,45 @@ fn plan(found: &Found, config: &Path) -> String {
         found.average_bits(),
     );
     for (layer, candidate) in found.chosen() {
-        let CodingSpec::Ausn { split: None, underflow, .. } = layer.spec.coding else { continue };
-        let Some((e, s)) = candidate.format.split() else { continue };
-        let pattern = toml::Value::from(globset::escape(&layer.layer));
-        let mut weight = format!(
-            "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
+        let granularity = granularity(layer.spec.granularity);
+        rule(
+            &mut text,
+            (&layer.layer, &layer.tensor),
+            "weight",
+            &layer.spec,
+            candidate,
+            &granularity,
         );
-        let scale = scale(layer.spec.scale).to_string();
-        for part in [scale, range(layer.spec.range), granularity(layer)] {
-            let _ = write!(weight, ", {part}");
-        }
-        let _ = write!(text, "\n[[layer]]\nmatch  = {pattern}\nweight = {{ {weight} }}\n");
+    }
+    for activation in &found.activations {
+        let tensor = (activation.layer.as_str(), activation.tensor.as_str());
+        rule(&mut text, tensor, "activation", &activation.spec, activation.chosen(), "");
     }
     text
+}
+
+/// Adds the rule for one tensor, unless its coding was not open.
+fn rule(
+    text: &mut String,
+    (layer, tensor): (&str, &str),
+    key: &str,
+    spec: &QuantSpec,
+    candidate: &LayerCandidate,
+    granularity: &str,
+) {
+    let CodingSpec::Ausn { split: None, underflow, .. } = spec.coding else { return };
+    let Some((e, s)) = candidate.format.split() else { return };
+    let (pattern, tensor) = (toml::Value::from(globset::escape(layer)), toml::Value::from(tensor));
+    let mut coding = format!(
+        "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
+    );
+    for part in [scale(spec.scale), &range(spec.range), granularity] {
+        if !part.is_empty() {
+            let _ = write!(coding, ", {part}");
+        }
+    }
+    let _ =
+        write!(text, "\n[[layer]]\nmatch = {pattern}\ntensor = {tensor}\n{key} = {{ {coding} }}\n");
 }
 
 fn scale(kind: ScaleKind) -> &'static str {
@@ -170,8 +180,8 @@ fn range(rule: RangeRule) -> String {
     }
 }
 
-fn granularity(layer: &Layer) -> String {
-    match layer.spec.granularity {
+fn granularity(granularity: GranularitySpec) -> String {
+    match granularity {
         GranularitySpec::PerTensor => "granularity = \"per-tensor\"".into(),
         GranularitySpec::PerChannel => "granularity = \"per-channel\"".into(),
         GranularitySpec::PerGroup(size) => {
@@ -190,27 +200,38 @@ fn name(objective: Objective) -> &'static str {
 }
 
 fn text(found: &Found, args: &SearchArgs) -> String {
+    let counted = found.layers.iter().filter_map(|layer| layer.multiply_accumulates);
+    let macs = counted.reduce(|a, b| a + b);
+    let size = if macs.is_some() { "MACs" } else { "weights" };
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["layer", "tensor", "weights", "coding", "bits", "SQNR", "error", ""]);
-    for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
-        for (index, candidate) in layer.candidates.iter().enumerate() {
-            if !args.candidates && index != chosen {
-                continue;
+        .set_header(["layer", "tensor", size, "coding", "bits", "SQNR", "error", ""]);
+    let mut add =
+        |name: [&String; 2], size: String, candidates: &[LayerCandidate], chosen: usize| {
+            for (index, candidate) in candidates.iter().enumerate() {
+                if !args.candidates && index != chosen {
+                    continue;
+                }
+                table.add_row([
+                    name[0].clone(),
+                    name[1].clone(),
+                    size.clone(),
+                    candidate.coding.clone(),
+                    candidate.bits.to_string(),
+                    candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
+                    format!("{:.3e}", candidate.error),
+                    if args.candidates && index == chosen { "chosen" } else { "" }.to_string(),
+                ]);
             }
-            table.add_row([
-                layer.layer.clone(),
-                layer.tensor.clone(),
-                layer.weights.to_string(),
-                candidate.coding.clone(),
-                candidate.bits.to_string(),
-                candidate.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB")),
-                format!("{:.3e}", candidate.error),
-                if args.candidates && index == chosen { "chosen" } else { "" }.to_string(),
-            ]);
-        }
+        };
+    for (layer, &chosen) in found.layers.iter().zip(&found.choice.candidates) {
+        let size = layer.multiply_accumulates.unwrap_or(layer.weights).to_string();
+        add([&layer.layer, &layer.tensor], size, &layer.candidates, chosen);
+    }
+    for found in &found.activations {
+        add([&found.layer, &found.tensor], String::new(), &found.candidates, found.chosen);
     }
     for column in [2, 4, 5, 6] {
         if let Some(column) = table.column_mut(column) {
@@ -223,6 +244,17 @@ fn text(found: &Found, args: &SearchArgs) -> String {
         found.choice.error,
         found.average_bits()
     );
+    if let Some(macs) = macs {
+        let (cost, unit) = (found.choice.cost, &found.cost_unit);
+        let _ = write!(text, "; {macs} MACs for one example cost {cost:.5e} {unit}");
+    }
+    if !found.activations.is_empty() {
+        let count = found.activations.len();
+        let _ = write!(
+            text,
+            "\nE and S of {count} activations, outside of the budget, each of least divergence"
+        );
+    }
     let gap = found.choice.error - found.choice.lower_bound;
     let _ = match found.choice.is_optimal() {
         true => write!(text, "\nno choice within the budget has less"),

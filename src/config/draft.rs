@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, TableLike, Value};
 
 use super::{Config, ConfigError};
+use crate::search::CostTable;
 
 /// A configuration file whose values are being changed; comments and order stay.
 #[derive(Clone, Debug)]
@@ -155,6 +156,25 @@ impl Draft {
             }
         }
         Ok(())
+    }
+
+    /// Puts the table of the file that `quant.search.cost-table` names in the place of the name, so that the
+    /// configuration stands by itself; tells whether a file was named.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or that is no cost table.
+    pub fn take_cost_table(&mut self) -> Result<bool, ConfigError> {
+        let mut item = Some(self.document.as_item_mut());
+        for key in ["quant", "search", "cost-table"] {
+            item = item.and_then(|item| item.get_mut(key));
+        }
+        let Some(item) = item else { return Ok(false) };
+        let Some(file) = item.as_str().map(PathBuf::from) else { return Ok(false) };
+        CostTable::load(&file)?;
+        let table = Self::load(&file)?.document.into_table().into_inline_table();
+        *item = Item::Value(Value::InlineTable(table));
+        Ok(true)
     }
 
     /// Removes what stands under a dotted key, if anything does.
@@ -370,6 +390,37 @@ activation = { coding = "float" }
         let mut without = draft(TEXT);
         without.take_plan().unwrap();
         assert_eq!(without.text(), TEXT);
+    }
+
+    #[test]
+    fn a_cost_table_takes_the_place_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("costs.toml");
+        let table = "unit = \"pJ\" # picojoules\n[[multiply-accumulate]]\nweight-bits = 4\n\
+                     activation-bits = 8\ncost = 0.25\n";
+        std::fs::write(&file, table).unwrap();
+        let named = toml::Value::from(file.to_str().unwrap());
+        for text in [
+            format!("[quant.search]\ncost = 9\ncost-table = {named} # ours\n[train]\nseed = 1"),
+            format!("[quant]\nsearch = {{ cost-table = {named}, cost = 9 }}\n[train]\nseed = 1"),
+            format!("quant.search.cost-table = {named}\nquant.search.cost = 9\ntrain.seed = 1"),
+        ] {
+            let mut draft = draft(&text);
+            assert!(draft.take_cost_table().unwrap());
+            let found: toml::Table = toml::from_str(&draft.text()).unwrap();
+            let search = &found["quant"]["search"];
+            assert_eq!(search["cost-table"], toml::Value::Table(coding(table)), "{}", draft.text());
+            assert_eq!(search["cost"].as_integer(), Some(9));
+            assert_eq!(found["train"]["seed"].as_integer(), Some(1));
+            let text = draft.text();
+            assert!(!draft.take_cost_table().unwrap(), "no file is named any more");
+            assert_eq!(draft.text(), text);
+        }
+        std::fs::write(&file, table.replace("0.25", "-1")).unwrap();
+        let text = format!("quant.search.cost-table = {named}");
+        let error = draft(&text).take_cost_table().unwrap_err().to_string();
+        assert!(error.contains("costs.toml: the entry for 4-bit weights"), "{error}");
+        assert!(!draft(TEXT).take_cost_table().unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use thiserror::Error;
 use toml_edit::{Document, TomlError};
 
 use super::Problem;
+use crate::search::CostError;
 
 /// Why a configuration was refused.
 #[derive(Debug, Error)]
@@ -46,6 +47,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
+    /// A cost table that is none.
+    #[error(transparent)]
+    CostTable(#[from] CostError),
     /// An override that is not `key=value`, or whose key leads nowhere.
     #[error("--set {text}: {message}")]
     Override {

@@ -41,6 +41,7 @@ pub struct QuantConfig {
 struct RawLayer {
     #[serde(rename = "match")]
     pattern: String,
+    tensor: Option<String>,
     weight: Option<RawTensor>,
     activation: Option<RawTensor>,
 }
@@ -201,6 +202,7 @@ impl QuantConfig {
             };
             Ok(LayerRule {
                 pattern: layer.pattern.clone(),
+                tensor: layer.tensor.clone(),
                 weight: of(layer.weight, base_weight, "weight", true)?,
                 activation: of(layer.activation, base_activation, "activation", false)?,
             })

@@ -47,6 +47,7 @@ impl ConvNorm {
     /// - output: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
         let y = conv2d(&self.layer, self.input.forward(x));
+        self.input.note_output(&y);
         match &self.norm {
             Some(norm) => batch_norm(norm, y, activation),
             None => activation.forward(y),

@@ -43,7 +43,9 @@ impl<L: Module> Quantized<L> {
     where
         L: Layer<D>,
     {
-        self.layer.apply(self.input.forward(x))
+        let y = self.layer.apply(self.input.forward(x));
+        self.input.note_output(&y);
+        y
     }
 }
 

@@ -53,6 +53,15 @@ impl ActivationQuantizer {
         }
         x
     }
+
+    /// Shows an observer what the layer made of its input, `[batch, channels, ...]` of a convolution: over how many
+    /// positions a kernel moves follows from that alone.
+    pub(crate) fn note_output<const D: usize>(&self, y: &Tensor<D>) {
+        let (Self::Signed(slot) | Self::NonNegative(slot)) = self;
+        if let Some(observer) = slot.reparameterization::<Observer>() {
+            observer.probe.output(y);
+        }
+    }
 }
 
 fn slot(device: &Device) -> Param<Tensor<1>> {

@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use super::parameters::parameters;
 use super::quantizer::Observer;
-use super::range::{Grouped, choose_coding};
+use super::range::{Grouped, WeighedCoding, weigh_codings};
 use super::{
-    CalibratedPlan, CalibratedSite, Observation, Plan, PlanEntry, Probe, RangeRule, Site, SiteKind,
+    CalibratedPlan, CalibratedSite, Observation, Plan, PlanEntry, Probe, QuantSpec, RangeRule,
+    Site, SiteKind,
 };
 use crate::coding::Format;
 
@@ -72,30 +73,73 @@ pub fn calibrate<M: Module, E: From<CalibrationError>>(
     plan: &Plan,
     run: impl FnOnce(&M) -> Result<(), E>,
 ) -> Result<CalibratedPlan, E> {
+    let sites = weigh(model, plan, run)?.into_iter().map(WeighedSite::calibrated).collect();
+    Ok(CalibratedPlan { sites })
+}
+
+/// An entry of a plan with every coding that the plan leaves open to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeighedSite {
+    /// The site.
+    pub site: Site,
+    /// What the plan says of it.
+    pub spec: QuantSpec,
+    /// The codings, each with its own ranges and error.
+    pub codings: Vec<WeighedCoding>,
+    /// The index of the coding of least squared error, which calibration chooses.
+    pub chosen: usize,
+}
+
+impl WeighedSite {
+    fn calibrated(mut self) -> CalibratedSite {
+        let WeighedCoding { format, ranges, .. } = self.codings.swap_remove(self.chosen);
+        CalibratedSite {
+            site: self.site,
+            format,
+            granularity: self.spec.granularity,
+            estimator: self.spec.estimator,
+            learned: self.spec.learned,
+            ranges,
+        }
+    }
+}
+
+/// Every coding that each entry of a plan could get, and the one that [`calibrate`] chooses of them.
+///
+/// # Errors
+///
+/// As [`calibrate`].
+pub fn weigh<M: Module, E: From<CalibrationError>>(
+    model: &M,
+    plan: &Plan,
+    run: impl FnOnce(&M) -> Result<(), E>,
+) -> Result<Vec<WeighedSite>, E> {
     let candidates = plan.entries.iter().map(candidates).collect::<Result<Vec<_>, _>>()?;
     let observed = observe(model, plan, run)?;
-    let mut sites = Vec::new();
-    for ((entry, candidates), values) in plan.entries.iter().zip(&candidates).zip(&observed) {
-        let spec = &entry.spec;
-        let (format, ranges, _) = choose_coding(values, candidates, spec.range, spec.scale);
-        sites.push(CalibratedSite {
-            site: entry.site.clone(),
-            format,
-            granularity: spec.granularity,
-            estimator: spec.estimator,
-            learned: spec.learned,
-            ranges,
-        });
-    }
-    Ok(CalibratedPlan { sites })
+    let entries = plan.entries.iter().zip(&candidates).zip(&observed);
+    let weigh = |((entry, candidates), values): ((&PlanEntry, &Vec<Format>), &Grouped)| {
+        let PlanEntry { site, spec } = entry.clone();
+        let (codings, chosen) = weigh_codings(values, candidates, spec.range, spec.scale);
+        WeighedSite { site, spec, codings, chosen }
+    };
+    Ok(entries.map(weigh).collect())
 }
 
 fn candidates(entry: &PlanEntry) -> Result<Vec<Format>, CalibrationError> {
     let signed = !matches!(entry.site.kind, SiteKind::Activation { non_negative: true });
     let formats = entry.spec.coding.candidates(signed);
     let formats = formats.expect("a plan's codings were checked when it was resolved");
+    check_fixed_range(entry, &formats)?;
+    Ok(formats)
+}
+
+/// Refuses a fixed range that one of the formats of an entry cannot have.
+pub(crate) fn check_fixed_range(
+    entry: &PlanEntry,
+    formats: &[Format],
+) -> Result<(), CalibrationError> {
     if let RangeRule::Fixed(exponent) = entry.spec.range {
-        for &format in &formats {
+        for &format in formats {
             if !format.range_exponents().contains(&exponent) {
                 return Err(CalibrationError::FixedRange {
                     layer: entry.site.layer.clone(),
@@ -106,7 +150,7 @@ fn candidates(entry: &PlanEntry) -> Result<Vec<Format>, CalibrationError> {
             }
         }
     }
-    Ok(formats)
+    Ok(())
 }
 
 /// The values of every entry: a weight's own, an activation's as seen while `run` runs.

@@ -9,6 +9,7 @@
 //! | [`sites`] | finds every weight and activation of a model that can be quantized |
 //! | [`Plan`] | which coding each site gets, resolved from layer patterns |
 //! | [`calibrate`] | observes a float model on data and chooses E, S and range for each planned site |
+//! | [`weigh`] | the same with the error of every coding that could have been chosen |
 //! | [`attach`] | turns a float model into a fake-quantized one |
 //!
 //! A model is quantized in three steps: make a plan from its [`sites`], [`calibrate`] it on a few
@@ -35,8 +36,8 @@ mod spec;
 pub use activation::ActivationQuantizer;
 pub(crate) use attach::has_quantizers;
 pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
-pub use calibrate::{CalibrationError, calibrate};
-pub(crate) use calibrate::{observe_activations, run_observed};
+pub use calibrate::{CalibrationError, WeighedSite, calibrate, weigh};
+pub(crate) use calibrate::{check_fixed_range, observe_activations, run_observed};
 pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };
@@ -48,7 +49,7 @@ pub(crate) use parameters::{change_parameters, parameters};
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};
 pub use quantizer::FakeQuantizer;
-pub use range::{Grouped, RangeRule, choose_coding, choose_range};
+pub use range::{Grouped, RangeRule, WeighedCoding, choose_coding, choose_range, weigh_codings};
 pub use ranges::{Ranges, ScaleKind, Scales};
 pub use site::{Site, SiteKind, sites};
 pub use spec::{CalibratedPlan, CalibratedSite, CodingSpec, GranularitySpec, QuantSpec};

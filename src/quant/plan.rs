@@ -14,6 +14,8 @@ pub type SiteRule = Option<QuantSpec>;
 pub struct LayerRule {
     /// A glob over layer paths: `*` any run of characters, `?` one, `{a,b}` either, `[0-3]` a range.
     pub pattern: String,
+    /// The only tensor of the layers that the rule is for, such as `input`; all where it is not given.
+    pub tensor: Option<String>,
     /// For the layers' weights; `None` leaves them to earlier rules.
     pub weight: Option<SiteRule>,
     /// For the layers' activations; `None` leaves them to earlier rules.
@@ -72,6 +74,19 @@ pub enum PlanError {
         /// Which of its tensors.
         tensor: String,
     },
+    /// A tensor that no layer of a pattern has.
+    #[error(
+        "layer pattern `{pattern}`: none of its layers has a tensor `{tensor}`; they have: {}",
+        tensors.join(", ")
+    )]
+    NoTensor {
+        /// The pattern.
+        pattern: String,
+        /// The tensor.
+        tensor: String,
+        /// The tensors of the layers that the pattern matches.
+        tensors: Vec<String>,
+    },
     /// A coding that does not exist.
     #[error("layer `{layer}`, {tensor}: {source}")]
     Coding {
@@ -99,7 +114,11 @@ impl Plan {
     ) -> Result<Self, PlanError> {
         let matchers = rules
             .iter()
-            .map(|rule| Ok((matcher(&rule.pattern, sites)?, rule)))
+            .map(|rule| {
+                let matcher = matcher(&rule.pattern, sites)?;
+                check_tensor(rule, &matcher, sites)?;
+                Ok((matcher, rule))
+            })
             .collect::<Result<Vec<_>, PlanError>>()?;
         let mut entries = Vec::new();
         for site in sites {
@@ -108,7 +127,7 @@ impl Plan {
             let rule = matchers
                 .iter()
                 .rev()
-                .filter(|(matcher, _)| matcher.is_match(&site.layer))
+                .filter(|(matcher, rule)| matcher.is_match(&site.layer) && rule.is_for(site))
                 .find_map(|(_, rule)| if is_weight { rule.weight } else { rule.activation });
             if let Some(spec) = rule.unwrap_or(default) {
                 spec.coding.candidates(true).map_err(|source| PlanError::Coding {
@@ -126,6 +145,25 @@ impl Plan {
         }
         Ok(Self { entries })
     }
+}
+
+impl LayerRule {
+    fn is_for(&self, site: &Site) -> bool {
+        self.tensor.as_ref().is_none_or(|tensor| *tensor == site.tensor)
+    }
+}
+
+fn check_tensor(rule: &LayerRule, matcher: &GlobMatcher, sites: &[Site]) -> Result<(), PlanError> {
+    let matched = || sites.iter().filter(|site| matcher.is_match(&site.layer));
+    let Some(tensor) = &rule.tensor else { return Ok(()) };
+    if matched().any(|site| rule.is_for(site)) {
+        return Ok(());
+    }
+    let mut tensors: Vec<String> = matched().map(|site| site.tensor.clone()).collect();
+    tensors.sort();
+    tensors.dedup();
+    let (pattern, tensor) = (rule.pattern.clone(), tensor.clone());
+    Err(PlanError::NoTensor { pattern, tensor, tensors })
 }
 
 fn matcher(pattern: &str, sites: &[Site]) -> Result<GlobMatcher, PlanError> {
@@ -161,7 +199,7 @@ mod tests {
     }
 
     fn rule(pattern: &str, weight: Option<SiteRule>) -> LayerRule {
-        LayerRule { pattern: pattern.into(), weight, activation: None }
+        LayerRule { pattern: pattern.into(), tensor: None, weight, activation: None }
     }
 
     fn model() -> Vec<Site> {
@@ -198,6 +236,25 @@ mod tests {
                 ("encoder.layers.0.query.input", 8),
                 ("encoder.layers.1.query.weight", 5)
             ]
+        );
+    }
+
+    #[test]
+    fn a_rule_may_be_for_one_tensor_of_its_layers() {
+        let model = [site("a", "weight"), site("a", "input"), site("a", "memory")];
+        let of = |tensor: &str, bits| LayerRule {
+            pattern: "a".into(),
+            tensor: Some(tensor.into()),
+            weight: None,
+            activation: Some(Some(QuantSpec::ausn(bits))),
+        };
+        let eight = Some(QuantSpec::ausn(8));
+        let plan = Plan::resolve(&model, None, eight, &[of("memory", 5), of("weight", 3)]).unwrap();
+        assert_eq!(bits(&plan), [("a.input", 8), ("a.memory", 5)]);
+        let error = Plan::resolve(&model, None, eight, &[of("output", 5)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layer pattern `a`: none of its layers has a tensor `output`; they have: input, memory, weight"
         );
     }
 

@@ -28,6 +28,12 @@ pub struct Observation {
     pub last_axis_energy: Vec<f64>,
     /// The same for the second axis: the channels of a convolution's input.
     pub second_axis_energy: Vec<f64>,
+    /// Vectors along the last axis: the rows of a linear layer's input.
+    pub rows: u64,
+    /// Vectors along the second axis: the positions of a convolution's input.
+    pub positions: u64,
+    /// The positions of what a convolution made of it.
+    pub output_positions: u64,
 }
 
 impl Observation {
@@ -45,13 +51,21 @@ impl Observation {
         self.samples.extend(sample);
         self.outliers.extend(values.iter().filter(|v| v.abs() > sampled_max));
         self.count += values.len() as u64;
-        if let [.., last] = *shape {
+        self.positions += positions(shape);
+        if let [ref rows @ .., last] = *shape {
+            self.rows += rows.iter().product::<usize>() as u64;
             add_energies(&mut self.last_axis_energy, values, last, 1);
         }
         if let [_, second, ref rest @ ..] = *shape {
             add_energies(&mut self.second_axis_energy, values, second, rest.iter().product());
         }
     }
+}
+
+/// The vectors along the second axis of a tensor, its channels.
+fn positions(shape: &[usize]) -> u64 {
+    let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 1);
+    others.map(|(_, &size)| size as u64).product()
 }
 
 /// Adds the squares at each index of an axis of `size`, of whose steps each is `stride` values long.
@@ -206,6 +220,13 @@ impl Probe {
                 measured.record(x, scales, operation);
             }
             _ => {}
+        }
+    }
+
+    /// Called with what a layer made of its input.
+    pub(super) fn output<const D: usize>(&self, y: &Tensor<D>) {
+        if let State::Observing(observation) = &mut *self.state() {
+            observation.output_positions += positions(&y.dims());
         }
     }
 

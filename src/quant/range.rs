@@ -119,26 +119,54 @@ pub fn choose_range(
     (Ranges { scales: Scales::new(kind, scales), zero_points }, error)
 }
 
-/// The format of least squared error among `candidates`, which may be of any family, each with the
-/// ranges that `rule` gives it.
+/// A format, the ranges that values got in it, and what they lose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeighedCoding {
+    /// The format.
+    pub format: Format,
+    /// Its ranges.
+    pub ranges: Ranges,
+    /// What they lose. Of an activation, a sample stands for all values in the sums.
+    pub error: QuantizationError,
+}
+
+/// Every one of `candidates`, which may be of any family, with the ranges that `rule` gives it; and
+/// the index of the one of least squared error.
 ///
 /// # Panics
 ///
 /// If there is no candidate, or a fixed range exponent is none of a candidate's.
+pub fn weigh_codings(
+    values: &Grouped,
+    candidates: &[Format],
+    rule: RangeRule,
+    kind: ScaleKind,
+) -> (Vec<WeighedCoding>, usize) {
+    let weigh = |&format: &Format| {
+        let (ranges, error) = choose_range(values, format, rule, kind);
+        WeighedCoding { format, ranges, error }
+    };
+    let weighed: Vec<WeighedCoding> = candidates.iter().map(weigh).collect();
+    let losses = weighed.iter().map(|coding| coding.error.total());
+    let least = losses.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+    let (chosen, _) = least.expect("at least one candidate format");
+    (weighed, chosen)
+}
+
+/// The one of least squared error among [`weigh_codings`].
+///
+/// # Panics
+///
+/// As [`weigh_codings`].
 pub fn choose_coding(
     values: &Grouped,
     candidates: &[Format],
     rule: RangeRule,
     kind: ScaleKind,
 ) -> (Format, Ranges, QuantizationError) {
-    candidates
-        .iter()
-        .map(|&format| {
-            let (ranges, error) = choose_range(values, format, rule, kind);
-            (format, ranges, error)
-        })
-        .min_by(|a, b| a.2.total().total_cmp(&b.2.total()))
-        .expect("at least one candidate format")
+    let (mut weighed, chosen) = weigh_codings(values, candidates, rule, kind);
+    let WeighedCoding { format, ranges, error } = weighed.swap_remove(chosen);
+    (format, ranges, error)
 }
 
 /// The range of one group.
@@ -433,10 +461,14 @@ mod tests {
         candidates.push(Format::power_of_two(4, true).unwrap());
         let grouped = seen(&uniform, &[]);
         let kind = ScaleKind::PowerOfTwo;
-        let (chosen, _, error) = choose_coding(&grouped, &candidates, RangeRule::Mse, kind);
-        assert_eq!(chosen.split(), Some((1, 2)), "evenly spread values want the uniform grid");
-        for candidate in candidates {
-            assert!(error.total() <= powers_of_two(&grouped, candidate, RangeRule::Mse).1.total());
+        let (weighed, chosen) = weigh_codings(&grouped, &candidates, RangeRule::Mse, kind);
+        let best = &weighed[chosen];
+        assert_eq!(best.format.split(), Some((1, 2)), "evenly spread values want the uniform grid");
+        for (coding, candidate) in weighed.iter().zip(candidates) {
+            let (ranges, error) = powers_of_two(&grouped, candidate, RangeRule::Mse);
+            assert_eq!((coding.format, coding.error), (candidate, error));
+            assert_eq!(coding.ranges.range_exponents().unwrap(), ranges);
+            assert!(best.error.total() <= error.total());
         }
     }
 

@@ -48,9 +48,9 @@ impl SiteKind {
 }
 
 impl Site {
-    /// The activation among `sites` that this weight meets: the input of its own layer, or the one
-    /// named `input` of the nearest layer around it, as the projections of an attention have it. An
-    /// embedding meets none.
+    /// The activation among `sites` that this weight meets: that of its own layer, or the one named
+    /// `input` of the nearest layer around it, as the projections of an attention have it; for those
+    /// to keys and values the `memory` around that, where there is one. An embedding meets none.
     pub(crate) fn input<'a>(
         &self,
         sites: impl Iterator<Item = &'a Site> + Clone,
@@ -59,16 +59,26 @@ impl Site {
         if shape.len() == 2 && *channel_axis == 0 {
             return None;
         }
-        let activations = sites.filter(|site| !site.kind.is_weight());
+        let find = |layer: &str, tensor: Option<&str>| {
+            sites.clone().find(|site| {
+                let named = tensor.is_none_or(|tensor| site.tensor == tensor);
+                !site.kind.is_weight() && site.layer == layer && named
+            })
+        };
         let mut layer = self.layer.as_str();
-        if let Some(own) = activations.clone().find(|site| site.layer == layer) {
+        if let Some(own) = find(layer, Some("input")).or_else(|| find(layer, None)) {
             return Some(own);
+        }
+        let of_memory = [".key", ".value"].iter().find_map(|end| layer.strip_suffix(end));
+        if let Some((around, _)) = of_memory.and_then(|attention| attention.rsplit_once('.'))
+            && let Some(memory) = find(around, Some("memory"))
+        {
+            return Some(memory);
         }
         while let Some((around, _)) = layer.rsplit_once('.') {
             layer = around;
-            let found = activations.clone().find(|s| s.layer == layer && s.tensor == "input");
-            if found.is_some() {
-                return found;
+            if let Some(found) = find(layer, Some("input")) {
+                return Some(found);
             }
         }
         None

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+/// The width that stands for floats.
+pub(super) const FLOAT_BITS: u32 = 32;
+
 /// What of a layer its cost depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerSize {
@@ -28,11 +31,11 @@ pub enum CostModel {
 }
 
 impl CostModel {
-    /// What a layer costs with codes of so many bits; 32 stands for floats.
+    /// What a layer costs with codes of so many bits; 32 stands for floats, of whatever precision.
     ///
     /// # Errors
     ///
-    /// A pair of widths that is not in the cost table.
+    /// A pair of widths that is not in the cost table, unless nothing is multiplied.
     pub fn cost(
         &self,
         size: &LayerSize,
@@ -43,10 +46,20 @@ impl CostModel {
         Ok(match self {
             CostModel::AverageBits => bits as f64,
             CostModel::Bytes => (bits.div_ceil(8) + size.scales) as f64,
+            CostModel::MultiplyAccumulates(_) if size.multiply_accumulates == 0 => 0.0,
             CostModel::MultiplyAccumulates(table) => {
                 size.multiply_accumulates as f64 * table.cost(weight_bits, activation_bits)?
             }
         })
+    }
+
+    /// The unit of [`cost`](Self::cost), for messages.
+    pub fn unit(&self) -> &str {
+        match self {
+            CostModel::AverageBits => "bits",
+            CostModel::Bytes => "bytes",
+            CostModel::MultiplyAccumulates(table) => table.unit(),
+        }
     }
 
     /// The budget for a whole model, in the unit of [`cost`](Self::cost), that a limit allows.
@@ -77,12 +90,22 @@ impl CostModel {
 /// # assert_eq!(table.cost(4, 8).unwrap(), 0.11);
 /// ```
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    deny_unknown_fields,
+    expecting = "expected the name of a file, or a table with unit and multiply-accumulate"
+)]
 pub struct CostTable {
     unit: String,
     multiply_accumulate: Vec<Entry>,
-    #[serde(skip)]
-    path: PathBuf,
+    /// What messages call it.
+    #[serde(skip, default = "unnamed")]
+    name: String,
+}
+
+/// A table that stands in a configuration.
+fn unnamed() -> String {
+    "the cost table".to_string()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -113,29 +136,22 @@ pub enum CostError {
         message: String,
     },
     /// An entry that cannot be.
-    #[error(
-        "{path}: the entry for {weight_bits}-bit weights and {activation_bits}-bit activations {problem}",
-        path = path.display()
-    )]
+    #[error("{path}: {problem}", path = path.display())]
     Entry {
         /// The file.
         path: PathBuf,
-        /// The width of its weights.
-        weight_bits: u32,
-        /// The width of its activations.
-        activation_bits: u32,
-        /// What is wrong with it.
+        /// Which entry, and what is wrong with it.
         problem: String,
     },
     /// Widths that the table does not have.
     #[error(
-        "{path} has no entry for {weight_bits}-bit weights and {activation_bits}-bit activations; \
+        "{table} has no entry for {weight_bits}-bit weights and {activation_bits}-bit activations{}; \
          add one (it has weight by activation bits: {known})",
-        path = path.display()
+        if *activation_bits == FLOAT_BITS { " (which stand for floats)" } else { "" }
     )]
     Missing {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the table of a configuration.
+        table: String,
         /// The width of the weights.
         weight_bits: u32,
         /// The width of the activations.
@@ -168,25 +184,30 @@ impl CostTable {
             path: path.clone(),
             message: error.to_string().trim_end().to_string(),
         })?;
-        table.path = path;
-        for (i, entry) in table.multiply_accumulate.iter().enumerate() {
+        table.name = path.display().to_string();
+        match table.validate() {
+            Ok(()) => Ok(table),
+            Err(problem) => Err(CostError::Entry { path, problem }),
+        }
+    }
+
+    /// What is wrong with an entry.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        for (i, entry) in self.multiply_accumulate.iter().enumerate() {
             let same = |other: &Entry| other.widths() == entry.widths();
             let problem = if !entry.cost.is_finite() || entry.cost < 0.0 {
                 format!("costs {}: a number from 0 up is needed", entry.cost)
-            } else if table.multiply_accumulate[..i].iter().any(same) {
+            } else if self.multiply_accumulate[..i].iter().any(same) {
                 "is there twice: remove one".to_string()
             } else {
                 continue;
             };
-            let (weight_bits, activation_bits) = entry.widths();
-            return Err(CostError::Entry {
-                path: table.path,
-                weight_bits,
-                activation_bits,
-                problem,
-            });
+            let (weight, activation) = entry.widths();
+            return Err(format!(
+                "the entry for {weight}-bit weights and {activation}-bit activations {problem}"
+            ));
         }
-        Ok(table)
+        Ok(())
     }
 
     /// The unit of the costs, such as `pJ`, for messages.
@@ -205,7 +226,7 @@ impl CostTable {
         entry.map(|entry| entry.cost).ok_or_else(|| {
             let pair = |e: &Entry| format!("{} x {}", e.weight_bits, e.activation_bits);
             let known = entries.iter().map(pair).collect::<Vec<_>>().join(", ");
-            CostError::Missing { path: self.path.clone(), weight_bits, activation_bits, known }
+            CostError::Missing { table: self.name.clone(), weight_bits, activation_bits, known }
         })
     }
 }
@@ -250,6 +271,9 @@ cost = 4
         assert_eq!(cost(&table), 2000.0);
         assert_eq!(table.cost(&other, 32, 32).unwrap(), 24.0);
         assert_eq!(table.budget(1e6, &[size, other]), 1e6);
+        // What is only looked up needs no entry.
+        let embedding = LayerSize { weights: 9, ..LayerSize::default() };
+        assert_eq!(table.cost(&embedding, 7, 32).unwrap(), 0.0);
     }
 
     #[test]
@@ -282,5 +306,7 @@ cost = 4
             "costs.toml has no entry for 3-bit weights and 8-bit activations; \
              add one (it has weight by activation bits: 4 x 8, 32 x 32)"
         );
+        let float = table.cost(4, 32).unwrap_err().to_string();
+        assert!(float.contains("32-bit activations (which stand for floats); add"), "{float}");
     }
 }

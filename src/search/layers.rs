@@ -7,15 +7,17 @@ use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::cost::FLOAT_BITS;
+use super::input::{input_of, multiply_accumulates};
 use super::objective::{Coded, Importance};
 use super::{
-    Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective, SearchConfig,
-    choose,
+    Activation, Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective,
+    SearchConfig, choose,
 };
-use crate::coding::{Format, Underflow};
+use crate::coding::{Format, QuantizationError, Underflow};
 use crate::quant::{
-    CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind, choose_range,
-    parameters,
+    CalibrationError, CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind,
+    check_fixed_range, choose_range, parameters,
 };
 
 /// One coding that a weight could get.
@@ -36,8 +38,24 @@ pub struct LayerCandidate {
     pub sqnr_db: Option<f64>,
     /// What the search minimizes the sum of.
     pub error: f64,
-    /// In the unit of the budget: bits, or bytes.
+    /// In the unit of the budget.
     pub cost: f64,
+}
+
+impl LayerCandidate {
+    pub(super) fn new(format: Format, lost: &QuantizationError, error: f64, cost: f64) -> Self {
+        let split = format.split();
+        Self {
+            format,
+            coding: format.to_string(),
+            bits: format.bits(),
+            exponent_bits: split.map(|(e, _)| e),
+            superposition_bits: split.map(|(_, s)| s),
+            sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
+            error,
+            cost,
+        }
+    }
 }
 
 /// A weight, and the codings that it could get.
@@ -49,6 +67,9 @@ pub struct Layer {
     pub tensor: String,
     /// How many weights.
     pub weights: u64,
+    /// Multiplications of a weight and an activation for one example; counted for a budget of their cost alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multiply_accumulates: Option<u64>,
     /// The codings, from few bits to many.
     pub candidates: Vec<LayerCandidate>,
     /// What the plan says of it besides.
@@ -64,10 +85,14 @@ pub struct Layer {
 pub struct Found {
     /// What was minimized.
     pub objective: Objective,
+    /// The unit of costs: `bits`, `bytes`, or that of the cost table.
+    pub cost_unit: String,
     /// The weights with all their candidates.
     pub layers: Vec<Layer>,
     /// For each the index of the chosen candidate, with summed cost and error.
     pub choice: Choice,
+    /// Activations whose E and S were chosen too. The objectives that choose none leave them to calibration.
+    pub activations: Vec<Activation>,
 }
 
 /// Why there is no plan.
@@ -93,13 +118,19 @@ pub enum SearchError {
     /// A cost that is not known.
     #[error(transparent)]
     Cost(#[from] CostError),
+    /// A range that a coding cannot have.
+    #[error(transparent)]
+    Range(#[from] CalibrationError),
 }
 
 /// What a search knows of a model besides its weights.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    /// Activations as observed on calibration data, by path; for [`Objective::OutputError`].
+    /// Activations as observed on calibration data, by path; for [`Objective::OutputError`] and budgets of the cost of
+    /// multiply-accumulates.
     pub observed: HashMap<String, (Site, Observation)>,
+    /// Examples that they were observed on.
+    pub examples: u64,
     /// The Fisher information of every weight, by path; for [`Objective::Fisher`].
     pub fisher: HashMap<String, Vec<f32>>,
 }
@@ -126,16 +157,24 @@ pub fn layers<M: Module>(
     let (cost, _) = settings.budget();
     entries
         .par_iter()
-        .map(|entry| layer(entry, &values[&entry.site.path], settings, &cost, evidence))
+        .map(|entry| {
+            let activation_bits = input_bits(&entry.site, plan, evidence);
+            let values = &values[&entry.site.path];
+            layer(entry, values, settings, (&cost, activation_bits), evidence)
+        })
         .collect()
 }
 
-/// Chooses one candidate for each weight.
+/// Chooses one candidate for each weight. The activations have theirs.
 ///
 /// # Errors
 ///
 /// A budget that no choice keeps.
-pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, SearchError> {
+pub fn search(
+    layers: Vec<Layer>,
+    activations: Vec<Activation>,
+    settings: &SearchConfig,
+) -> Result<Found, SearchError> {
     let (cost, limit) = settings.budget();
     let sizes: Vec<LayerSize> = layers
         .iter()
@@ -149,7 +188,8 @@ pub fn search(layers: Vec<Layer>, settings: &SearchConfig) -> Result<Found, Sear
         })
         .collect();
     let choice = choose(&candidates, cost.budget(limit, &sizes))?;
-    Ok(Found { objective: settings.objective, layers, choice })
+    let (objective, cost_unit) = (settings.objective, cost.unit().to_string());
+    Ok(Found { objective, cost_unit, layers, choice, activations })
 }
 
 impl Found {
@@ -168,13 +208,17 @@ impl Found {
 
     /// The plan with the chosen codings.
     pub fn apply(&self, mut plan: Plan) -> Plan {
+        let weights = self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate));
         let chosen: HashMap<&str, &LayerCandidate> =
-            self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate)).collect();
+            weights.chain(self.activations.iter().map(|a| (a.path.as_str(), a.chosen()))).collect();
         for entry in &mut plan.entries {
             let candidate = chosen.get(entry.site.path.as_str());
-            if let (Some(candidate), Some(underflow)) = (candidate, open(entry.spec.coding)) {
-                let split = candidate.format.split();
-                entry.spec.coding = CodingSpec::Ausn { bits: candidate.bits, split, underflow };
+            if let (Some(candidate), Some(underflow)) = (candidate, open(entry.spec.coding))
+                && let Some((e, s)) = candidate.format.split()
+            {
+                // With the sign bit that a specification counts, also for what needs none.
+                let coding = CodingSpec::Ausn { bits: 1 + e + s, split: Some((e, s)), underflow };
+                entry.spec.coding = coding;
             }
         }
         plan
@@ -182,18 +226,28 @@ impl Found {
 }
 
 /// The underflow rule of a coding whose bits, E and S may be chosen.
-fn open(coding: CodingSpec) -> Option<Underflow> {
+pub(super) fn open(coding: CodingSpec) -> Option<Underflow> {
     match coding {
         CodingSpec::Ausn { split: None, underflow, .. } => Some(underflow),
         _ => None,
     }
 }
 
+/// Bits that the plan gives the input of a weight.
+fn input_bits(weight: &Site, plan: &Plan, evidence: &Evidence) -> u32 {
+    let Some((input, _)) = input_of(weight, &evidence.observed) else { return FLOAT_BITS };
+    let Some(entry) = plan.entries.iter().find(|entry| entry.site == *input) else {
+        return FLOAT_BITS;
+    };
+    let signed = !matches!(input.kind, SiteKind::Activation { non_negative: true });
+    entry.spec.coding.bits(signed).expect("checked when the plan was resolved")
+}
+
 fn layer(
     entry: &PlanEntry,
     values: &[f32],
     settings: &SearchConfig,
-    cost: &CostModel,
+    (cost, activation_bits): (&CostModel, u32),
     evidence: &Evidence,
 ) -> Result<Layer, SearchError> {
     let PlanEntry { site, spec } = entry;
@@ -211,16 +265,17 @@ fn layer(
         (Objective::Fisher, None) => Importance::Equal(0.0),
         (Objective::SquaredError | Objective::Divergence, _) => Importance::of_weight(values),
     };
-    let formats = match open(spec.coding) {
+    let formats: Vec<Format> = match open(spec.coding) {
         Some(underflow) => (settings.fewest_bits..=settings.most_bits)
             .flat_map(|bits| Format::ausn_candidates(bits, true, underflow))
             .collect(),
         None => spec.coding.candidates(true).expect("checked when the plan was resolved"),
     };
+    check_fixed_range(entry, &formats)?;
     let size = LayerSize {
         weights: values.len() as u64,
         scales: granularity.count(shape) as u64,
-        ..LayerSize::default()
+        multiply_accumulates: multiply_accumulates(site, &evidence.observed, evidence.examples),
     };
     let candidate = |format: Format| -> Result<LayerCandidate, SearchError> {
         let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);
@@ -229,22 +284,15 @@ fn layer(
             Objective::Divergence => coded.divergence(),
             _ => coded.weighted_error(&importance),
         };
-        let split = format.split();
-        Ok(LayerCandidate {
-            format,
-            coding: format.to_string(),
-            bits: format.bits(),
-            exponent_bits: split.map(|(e, _)| e),
-            superposition_bits: split.map(|(_, s)| s),
-            sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
-            error,
-            cost: cost.cost(&size, format.bits(), 8)?,
-        })
+        let cost = cost.cost(&size, format.bits(), activation_bits)?;
+        Ok(LayerCandidate::new(format, &lost, error, cost))
     };
     Ok(Layer {
         layer: site.layer.clone(),
         tensor: site.tensor.clone(),
         weights: size.weights,
+        multiply_accumulates: matches!(cost, CostModel::MultiplyAccumulates(_))
+            .then_some(size.multiply_accumulates),
         candidates: formats.into_iter().map(candidate).collect::<Result<_, _>>()?,
         spec: *spec,
         path: site.path.clone(),

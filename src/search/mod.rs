@@ -6,6 +6,7 @@
 //! | [`choose`] | one candidate for each layer: least summed error within a budget, exact |
 //! | [`CostModel`] | what a coding costs a layer: bits, bytes, or multiply-accumulates by a cost table |
 //! | [`Objective`] | what a coding loses there: in the weight, its distribution, the layer's output, or the task's loss |
+//! | [`activations`](fn@activations) | E and S of activations, at the bits that the plan gives them, outside of the budget |
 //! | [`layers`](fn@layers), [`search`](fn@search) | the same for the weights of a model and its plan: candidates, and the choice |
 //!
 //! The choice is exact where error and cost are sums over layers, as squared errors and all three cost models are.
@@ -37,13 +38,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod activations;
 mod cost;
 mod fisher;
+mod input;
 mod knapsack;
 mod layers;
 mod objective;
 mod settings;
 
+pub use activations::{Activation, activations};
 pub use cost::{CostError, CostModel, CostTable, LayerSize};
 pub use fisher::fisher;
 pub use knapsack::{Candidate, Choice, KnapsackError, choose};

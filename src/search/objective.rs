@@ -1,30 +1,35 @@
 //! What a search minimizes: the error of a coded weight, measured in one of four ways.
 
-use std::collections::HashMap;
-
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::input::{Observed, input_energies};
 use crate::coding::{Format, Rounding};
-use crate::quant::{Granularity, Observation, Ranges, Site, SiteKind};
+use crate::quant::{Granularity, Ranges, Site};
 
 /// Bins of the histograms that the divergence compares, over the largest magnitude on either side.
 const BINS: usize = 1 << 10;
 
 /// What the error of a coded weight is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
-    /// The squared error over the weight's energy: noise to signal.
+    /// Squared error of the weight over its energy: noise to signal.
     #[default]
     SquaredError,
-    /// The divergence of the distributions of the weights before and after (Jensen-Shannon, in
-    /// nats, 0 to ln 2). The authors' later AFP (ICCV 2021) compares distributions too.
+    /// Divergence of the distributions of the weights, and of the activations, before and after.
+    ///
+    /// Jensen-Shannon, in nats, 0 to ln 2. The authors' later AFP (ICCV 2021) compares distributions too.
+    /// The other objectives choose for weights alone.
     Divergence,
-    /// The squared error of the layer's output on calibration data over the output's energy, as if
-    /// its inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
+    /// Squared error of the layer's output over its energy, on calibration data.
+    ///
+    /// As if inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
     OutputError,
-    /// The estimated rise of the task's loss, `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the
-    /// empirical Fisher information F (Kirkpatrick et al. 2017, arXiv 1612.00796).
+    /// Estimated rise of the task's loss.
+    ///
+    /// `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
+    /// et al. 2017, arXiv 1612.00796).
     Fisher,
 }
 
@@ -46,11 +51,7 @@ impl Importance {
 
     /// Of the output's noise to its signal, from what was observed of the inputs. Without a fitting
     /// observation (an embedding has no input to observe) all inputs count alike.
-    pub(super) fn of_output(
-        site: &Site,
-        values: &[f32],
-        observed: &HashMap<String, (Site, Observation)>,
-    ) -> Self {
+    pub(super) fn of_output(site: &Site, values: &[f32], observed: &Observed) -> Self {
         let Some(energies) = input_energies(site, observed) else { return Self::of_weight(values) };
         let weighted = values.iter().zip(&energies);
         let output: f64 = weighted.map(|(&w, &e)| f64::from(w) * f64::from(w) * e).sum();
@@ -62,54 +63,6 @@ impl Importance {
     pub(super) fn of_loss(fisher: &[f32]) -> Self {
         Self::Each(fisher.iter().map(|f| f / 2.0).collect())
     }
-}
-
-/// The energy of the input that meets each element of a weight, in row-major order.
-fn input_energies(
-    site: &Site,
-    observed: &HashMap<String, (Site, Observation)>,
-) -> Option<Vec<f64>> {
-    let SiteKind::Weight { shape, channel_axis, input_axis } = &site.kind else { return None };
-    let (_, observation) = input_of(site, observed)?;
-    let energies = match shape.len() {
-        2 => &observation.last_axis_energy,
-        _ => &observation.second_axis_energy,
-    };
-    let (inputs, outputs) = (shape[*input_axis], shape[*channel_axis]);
-    // A convolution may have groups, each with its own part of the inputs and of the outputs.
-    let groups = energies.len() / inputs.max(1);
-    if groups == 0 || !energies.len().is_multiple_of(inputs) || !outputs.is_multiple_of(groups) {
-        return None;
-    }
-    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
-    let (input_stride, output_stride) = (stride(*input_axis), stride(*channel_axis));
-    let energy = |i: usize| {
-        let (input, output) = (i / input_stride % inputs, i / output_stride % outputs);
-        energies[output / (outputs / groups) * inputs + input]
-    };
-    Some((0..shape.iter().product()).map(energy).collect())
-}
-
-/// The observed input of a weight: that of its own layer, or the one named `input` of the nearest
-/// layer around it, as the projections of an attention have it.
-fn input_of<'a>(
-    site: &Site,
-    observed: &'a HashMap<String, (Site, Observation)>,
-) -> Option<&'a (Site, Observation)> {
-    let mut layer = site.layer.as_str();
-    let own = observed.values().find(|(input, _)| input.layer == layer);
-    if own.is_some() {
-        return own;
-    }
-    while let Some((around, _)) = layer.rsplit_once('.') {
-        layer = around;
-        let input =
-            |(input, _): &&(Site, Observation)| input.layer == layer && input.tensor == "input";
-        if let Some(found) = observed.values().find(input) {
-            return Some(found);
-        }
-    }
-    None
 }
 
 /// A weight before and after it was coded.
@@ -244,25 +197,7 @@ mod tests {
     use super::*;
     use crate::coding::Underflow;
     use crate::quant::{Grouped, RangeRule, ScaleKind, choose_range};
-
-    fn site(layer: &str, tensor: &str, kind: SiteKind) -> Site {
-        let path = format!("{layer}.{tensor}");
-        Site { path, layer: layer.into(), tensor: tensor.into(), kind }
-    }
-
-    fn weight(shape: &[usize], channel_axis: usize, input_axis: usize) -> SiteKind {
-        SiteKind::Weight { shape: shape.to_vec(), channel_axis, input_axis }
-    }
-
-    fn observed(layer: &str, tensor: &str, values: &[f32], shape: &[usize]) -> (Site, Observation) {
-        let mut observation = Observation::default();
-        observation.record(values, shape);
-        (site(layer, tensor, SiteKind::Activation { non_negative: false }), observation)
-    }
-
-    fn evidence(seen: Vec<(Site, Observation)>) -> HashMap<String, (Site, Observation)> {
-        seen.into_iter().map(|(site, seen)| (site.path.clone(), (site, seen))).collect()
-    }
+    use crate::search::input::testing::{evidence, observed, site, weight};
 
     fn coded<R>(values: &[f32], format: Format, run: impl FnOnce(Coded) -> R) -> R {
         let shape = [values.len()];
@@ -308,17 +243,8 @@ mod tests {
         let input = observed("a.b", "input", &[1.0, 2.0, -1.0, 2.0], &[2, 2]);
         assert_eq!(Importance::of_output(&query, &values, &evidence(vec![others, input])), found);
         // Where nothing fits, all inputs count alike.
-        let alone = Importance::of_output(&query, &values, &HashMap::new());
+        let alone = Importance::of_output(&query, &values, &Observed::new());
         assert_eq!(alone, Importance::of_weight(&values));
-    }
-
-    #[test]
-    fn a_convolution_in_groups_meets_the_channels_of_its_group() {
-        // Four channels in two groups, four outputs, kernels of one: `[output, input of group, 1]`.
-        let conv = site("c", "weight", weight(&[4, 2, 1], 0, 1));
-        let input = observed("c", "input", &[1.0, 2.0, 3.0, 4.0], &[1, 4, 1]);
-        let energies = input_energies(&conv, &evidence(vec![input])).unwrap();
-        assert_eq!(energies, [1.0, 4.0, 1.0, 4.0, 9.0, 16.0, 9.0, 16.0]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use interrupt::Interrupt;
 pub use loader::{EpochLoader, PartLoader};
 pub use pipeline::{
     Evaluation, LayerBits, Start, Summary, TrainOptions, evaluate_config, evaluate_run,
-    initial_network, prepare, search_config, train,
+    initial_network, prepare, search_config, train, weigh_config,
 };
 pub use renderer::Progress;
 pub use run_folder::RunFolder;

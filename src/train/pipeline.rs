@@ -15,7 +15,9 @@ use crate::evaluate::{
     Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
 };
 use crate::post_training::{self, Correction};
-use crate::quant::{self, CalibratedPlan, QuantizedModel, change_parameters, parameters};
+use crate::quant::{
+    self, CalibratedPlan, QuantizedModel, WeighedSite, change_parameters, parameters,
+};
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
 use crate::version;
@@ -515,6 +517,26 @@ pub fn search_config<T: Task>(
     found(task, config, settings, &network, &plan, device)
 }
 
+/// Every coding that each tensor of a configuration's plan could get at the plan's bits, and what it loses, from the
+/// model that the configuration starts from. A search of the configuration comes first: what it chose is not open.
+///
+/// # Errors
+///
+/// Those of reading the checkpoint, resolving the plan, searching and calibrating.
+pub fn weigh_config<T: Task>(
+    task: &T,
+    config: &Config,
+    device: &Device,
+) -> Result<Vec<WeighedSite>, TrainError> {
+    let Start { network, plan, .. } = prepare(task, config, device)?;
+    if plan.entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let network = folded(task, config, network)?;
+    let (plan, _) = searched(task, config, &network, plan, device)?;
+    quant::weigh(&network, &plan, |observed| run_calibration(task, config, observed, device))
+}
+
 /// The plan with the codings that a search chooses, where the configuration asks for one.
 fn searched<T: Task>(
     task: &T,
@@ -537,27 +559,29 @@ fn found<T: Task>(
     device: &Device,
 ) -> Result<Found, TrainError> {
     let mut evidence = Evidence::default();
-    match settings.objective {
-        Objective::OutputError => {
-            // Activations are observed whether they are to be quantized or not.
-            let sites = quant::sites(network);
-            let run = |observed: &T::Network| run_calibration(task, config, observed, device);
-            let seen = quant::observe_activations(network, sites.iter(), run)?;
-            let named = sites.into_iter().filter_map(|site| {
-                let observation = seen.get(&site.path)?.clone();
-                Some((site.path.clone(), (site, observation)))
-            });
-            evidence.observed = named.collect();
-        }
-        Objective::Fisher => {
-            let size = config.train.quantized_stage().batch_size;
-            let batches = calibration_batches(task, config, device);
-            evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
-        }
-        Objective::SquaredError | Objective::Divergence => {}
+    if settings.observes(plan) {
+        // Activations are observed whether they are to be quantized or not.
+        let sites = quant::sites(network);
+        let run = |observed: &T::Network| run_calibration(task, config, observed, device);
+        let seen = quant::observe_activations(network, sites.iter(), run)?;
+        let named = sites.into_iter().filter_map(|site| {
+            let observation = seen.get(&site.path)?.clone();
+            Some((site.path.clone(), (site, observation)))
+        });
+        evidence.observed = named.collect();
+        evidence.examples = calibration_examples(task, config).concat().len() as u64;
+    }
+    if settings.objective == Objective::Fisher {
+        let size = config.train.quantized_stage().batch_size;
+        let batches = calibration_batches(task, config, device);
+        evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
     }
     let layers = search::layers(network, plan, settings, &evidence)?;
-    Ok(search::search(layers, settings)?)
+    let activations = match settings.chooses_activations() {
+        true => search::activations(plan, &evidence)?,
+        false => Vec::new(),
+    };
+    Ok(search::search(layers, activations, settings)?)
 }
 
 /// The float model as calibration leaves it: with what `[quant.post-training]` asks for.
@@ -623,14 +647,17 @@ fn run_calibration<T: Task>(
     Ok(())
 }
 
-/// Training batches from all over the sizes, not only the shortest examples.
 fn calibration_batches<T: Task>(task: &T, config: &Config, device: &Device) -> Prefetch<T::Batch> {
+    Prefetch::new(task.train_source(), calibration_examples(task, config), device)
+}
+
+/// The examples of each calibration batch, from all over the sizes, not only the shortest ones.
+fn calibration_examples<T: Task>(task: &T, config: &Config) -> Vec<Vec<usize>> {
     let source = task.train_source();
     let batch_size = config.train.quantized_stage().batch_size;
     let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
     let step = all.len().div_ceil(config.train.calibration_batches).max(1);
-    let chosen = all.into_iter().step_by(step).collect();
-    Prefetch::new(source, chosen, device)
+    all.into_iter().step_by(step).collect()
 }
 
 /// Attaches the plan that a run's folder holds.

@@ -84,6 +84,46 @@ fn a_plan_is_written_and_trained() {
 }
 
 #[test]
+fn a_divergence_chooses_the_codings_of_activations_too() {
+    let workspace = workspace();
+    let args = ["--average-bits", "4", "--objective", "divergence"];
+    let out = [&args[..], &["--out", "plan.toml", "--json"]].concat();
+    let found = search(&workspace, &out).success().json();
+    let activations = found["activations"].as_array().unwrap();
+    assert_eq!(activations.len(), 3, "the inputs of three layers");
+    let chosen = |activation: &Value| {
+        let candidates = activation["candidates"].as_array().unwrap();
+        let chosen = &candidates[activation["chosen"].as_u64().unwrap() as usize];
+        let error = |candidate: &Value| candidate["error"].as_f64().unwrap();
+        assert!(candidates.len() > 1 && candidates.iter().all(|c| c["bits"] == 8));
+        assert!(candidates.iter().all(|c| error(c) >= error(chosen)), "{activation}");
+        [chosen["exponent_bits"].clone(), chosen["superposition_bits"].clone()]
+    };
+    // A run by the plan and a run that searches by itself give what was found.
+    let plan = workspace.read("plan.toml");
+    assert_eq!(plan.matches("tensor = \"input\"\nactivation = {").count(), 3, "{plan}");
+    let sets = ["train.float-checkpoint=float", "train.quantized.epochs=0"];
+    let by_plan = [&sets[..], &["quant.plan=plan.toml"]].concat();
+    let by_search = "quant.search={ average-bits = 4, objective = 'divergence' }";
+    let by_search = [&sets[..], &[by_search]].concat();
+    for (run, sets) in [("by-plan", by_plan), ("by-search", by_search)] {
+        workspace.train(LSTM, run, &sets).success();
+        let sites = workspace.json(&format!("{run}/plan.json"))["sites"].clone();
+        let sites = sites.as_array().unwrap().iter();
+        let inputs = sites.filter(|site| site["site"]["tensor"] == "input");
+        let formats = inputs.map(|site| {
+            ["exponent-bits", "superposition-bits"].map(|key| site["format"][key].clone())
+        });
+        let expected: Vec<_> = activations.iter().map(chosen).collect();
+        assert_eq!(formats.collect::<Vec<_>>(), expected, "{run}");
+    }
+    search(&workspace, &args).success().prints(["ausn8 E", "E and S of 3 activations"]);
+    // The others leave them to calibration.
+    let found = search(&workspace, &["--average-bits", "4", "--json"]).success().json();
+    assert_eq!(found["activations"], serde_json::json!([]));
+}
+
+#[test]
 fn a_configuration_may_search_by_itself() {
     let workspace = workspace();
     let sets = [
@@ -99,11 +139,108 @@ fn a_configuration_may_search_by_itself() {
     assert_eq!(&again[0]["splits"][0]["value"], quantized);
 }
 
+/// Costs of 3 to 5 bits with activations of 8, each twice that of a bit less.
+const COSTS: &str = "unit = \"pJ\"\n\
+    [[multiply-accumulate]]\nweight-bits = 3\nactivation-bits = 8\ncost = 0.5\n\
+    [[multiply-accumulate]]\nweight-bits = 4\nactivation-bits = 8\ncost = 1\n\
+    [[multiply-accumulate]]\nweight-bits = 5\nactivation-bits = 8\ncost = 2\n";
+
+#[test]
+fn a_budget_may_be_the_cost_of_products() {
+    let workspace = workspace();
+    workspace.write("costs.toml", COSTS);
+    let widths = ["--fewest-bits", "3", "--most-bits", "5"];
+    // Eight rows of eight pixels: input and state give 32 gates at each, the last state one of ten classes.
+    let macs = [8 * 8 * 32, 8 * 8 * 32, 80];
+    let limit = macs.iter().sum::<u64>().to_string();
+    let args = [&["--cost-table", "costs.toml", "--cost", &limit], &widths[..]].concat();
+    let found = search(&workspace, &[&args[..], &["--json"]].concat()).success().json();
+    let layers = found["layers"].as_array().unwrap();
+    let counted = layers.iter().map(|layer| layer["multiply_accumulates"].as_u64().unwrap());
+    assert_eq!(counted.collect::<Vec<_>>(), macs);
+    let (_, chosen) = chosen(&found);
+    let of_bits = |bits: u64| [0.5, 1.0, 2.0][bits as usize - 3];
+    let bits = chosen.iter().map(|candidate| candidate["bits"].as_u64().unwrap());
+    let cost: f64 = bits.zip(macs).map(|(bits, macs)| of_bits(bits) * macs as f64).sum();
+    assert_eq!(found["choice"]["cost"], cost);
+    assert!(cost <= macs.iter().sum::<u64>() as f64 && found["cost_unit"] == "pJ");
+    let total = format!("{limit} MACs for one example cost ");
+    search(&workspace, &args).success().prints(["MACs", "2048", &total, "pJ"]);
+
+    // A float activation has no cost in this table, and neither have two bits.
+    let float = [&args[..], &["--set", "quant.activation={ coding = 'float' }"]].concat();
+    search(&workspace, &float)
+        .code(2)
+        .says(["costs.toml has no entry for 3-bit weights and 32-bit activations", "floats"]);
+    search(&workspace, &["--cost-table", "costs.toml", "--cost", "9e9"])
+        .code(2)
+        .says(["no entry for 2-bit weights and 8-bit activations; add one", "3 x 8, 4 x 8, 5 x 8"]);
+}
+
+#[test]
+fn a_run_keeps_its_cost_table() {
+    let workspace = workspace();
+    workspace.write("costs.toml", COSTS);
+    let search =
+        "quant.search={ cost = 4000, cost-table = 'costs.toml', fewest-bits = 3, most-bits = 5 }";
+    workspace.train(LSTM, "run", &["train.float-checkpoint=float", search]).success();
+    let found = workspace.json("run/search.json");
+    assert!(found["choice"]["cost"].as_f64().unwrap() <= 4000.0);
+    // Elsewhere, without the file, it chooses the same again.
+    workspace.remove("costs.toml");
+    workspace.remove("run/search.json");
+    for file in ["plan.json", "model.bpk", "summary.json"] {
+        workspace.remove(&format!("run/{file}"));
+    }
+    workspace.resume("run").success();
+    assert_eq!(workspace.json("run/search.json"), found);
+}
+
 #[test]
 fn every_candidate_can_be_shown() {
     let workspace = workspace();
     let args = ["--bytes", "2000", "--candidates"];
     search(&workspace, &args).success().prints(["chosen", "dB", "bits a weight on average"]);
+}
+
+#[test]
+fn a_plan_shows_what_calibration_chooses_from() {
+    let workspace = workspace();
+    let plan = |args: &[&str]| {
+        let all = ["plan", "config.toml", "--candidates"].into_iter().chain(CHECKPOINT);
+        workspace.ausn(all.chain(args.iter().copied())).success()
+    };
+    let tensors = plan(&["--json"]).json();
+    let sites = workspace.json("float/plan.json")["sites"].clone();
+    let (tensors, sites) = (tensors.as_array().unwrap(), sites.as_array().unwrap());
+    assert_eq!((tensors.len(), sites.len()), (6, 6), "three weights and their inputs");
+    for (tensor, site) in tensors.iter().zip(sites) {
+        assert_eq!(
+            (&tensor["layer"], &tensor["tensor"]),
+            (&site["site"]["layer"], &site["site"]["tensor"])
+        );
+        let candidates = tensor["candidates"].as_array().unwrap();
+        let bits = if tensor["tensor"] == "weight" { 4 } else { 8 };
+        assert!(candidates.len() > 1 && candidates.iter().all(|c| c["bits"] == bits), "{tensor}");
+        let chosen: Vec<&Value> = candidates.iter().filter(|c| c["chosen"] == true).collect();
+        let [chosen] = chosen[..] else { panic!("one is chosen: {tensor}") };
+        assert_eq!(chosen["exponent_bits"], site["format"]["exponent-bits"]);
+        assert_eq!(chosen["superposition_bits"], site["format"]["superposition-bits"]);
+        let sqnr = |candidate: &Value| candidate["sqnr_db"].as_f64().unwrap_or(f64::INFINITY);
+        assert!(candidates.iter().all(|candidate| sqnr(candidate) <= sqnr(chosen)), "{tensor}");
+        assert!(
+            candidates.iter().all(|c| (0.0..=1.0).contains(&c["clipping_share"].as_f64().unwrap()))
+        );
+    }
+    plan(&[]).prints(["clipping", "chosen", "2^-", "6 tensors"]);
+    // A coding that is given is the only one.
+    let given = ["--json", "--set", "quant.weight={ coding = 'int', bits = 5 }"];
+    let tensors = plan(&given).json();
+    assert_eq!(tensors[0]["candidates"].as_array().unwrap().len(), 1, "{tensors}");
+    workspace
+        .ausn(["plan", "config.toml", "--candidates"])
+        .code(2)
+        .says(["starts from a fresh model", "train.float-checkpoint=RUN"]);
 }
 
 #[test]
@@ -113,9 +250,25 @@ fn what_cannot_be_searched_is_refused() {
         (&["--average-bits", "1.5"][..], "average-bits is 1.5; must be at least fewest-bits (2)"),
         (&[], "average-bits is missing"),
         (&["--average-bits", "4", "--bytes", "10"], "cannot be used with"),
+        (&["--cost", "4", "--bytes", "10"], "cannot be used with"),
+        (&["--cost-table", "a.toml", "--bytes", "10"], "cannot be used with"),
+        (&["--cost", "4"], "cost-table is missing beside cost"),
+        (&["--cost", "-4"], "unexpected argument '-4'"),
+        (&["--cost", "4", "--cost-table", "a.toml"], "cannot read the cost table a.toml"),
         (&["--average-bits", "4", "--most-bits", "1"], "most-bits is 1"),
         (&["--bytes", "10"], "cannot be kept: the cheapest candidates already cost"),
         (&["--average-bits", "4", "--objective", "luck"], "invalid value 'luck'"),
+        (
+            &[
+                "--average-bits",
+                "4",
+                "--set",
+                "quant.weight.range=fixed",
+                "--set",
+                "quant.weight.range-exponent=-110",
+            ],
+            "range exponent -110 of its weight is outside what",
+        ),
         (
             &["--average-bits", "4", "--set", "quant.weight={ coding = 'int', bits = 4 }"],
             "whose coding is left open",
@@ -131,6 +284,20 @@ fn what_cannot_be_searched_is_refused() {
         .train(LSTM, "run", &["quant.search={ average-bits = 4, most-bits = 20 }"])
         .code(2)
         .says(["quant.search.most-bits", "is 20"]);
+    for (search, says) in [
+        ("{ cost = 9 }", "quant.search.cost-table is missing beside cost"),
+        ("{ cost = 9, bytes = 9 }", "quant.search.cost stands beside bytes"),
+        ("{ cost = 9, cost-table = 'absent.toml' }", "cannot read the cost table absent.toml"),
+        ("{ cost = 9, cost-table = 7 }", "expected the name of a file, or a table with unit"),
+        (
+            "{ cost = 9, cost-table = { unit = 'pJ', multiply-accumulate = [{ weight-bits = 4, \
+             activation-bits = 8, cost = -1 }] } }",
+            "quant.search.cost-table is refused: the entry for 4-bit weights and 8-bit activations costs -1",
+        ),
+    ] {
+        let search = format!("quant.search={search}");
+        workspace.train(LSTM, "run", &[&search]).code(2).says([says]);
+    }
     workspace.train(LSTM, "run", &["quant.plan=absent.toml"]).code(2).says(["absent.toml"]);
     workspace
         .write("plan.toml", "[[layer]]\nmatch = \"nothing\"\nweight = { coding = \"float\" }\n");
@@ -138,4 +305,12 @@ fn what_cannot_be_searched_is_refused() {
         .train(LSTM, "run", &["quant.plan=plan.toml"])
         .code(2)
         .says(["layer pattern `nothing` matches no layer"]);
+    workspace.write(
+        "plan.toml",
+        "[[layer]]\nmatch = \"classifier\"\ntensor = \"output\"\nweight = { coding = \"float\" }\n",
+    );
+    workspace
+        .train(LSTM, "run", &["quant.plan=plan.toml"])
+        .code(2)
+        .says(["has a tensor `output`; they have: input, weight"]);
 }
