@@ -36,12 +36,12 @@ impl From<&str> for Entry {
 }
 
 const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PTQ straight after \
-    calibration, without training. Every coding starts from the same float model of its task and \
-    seed and trains by the same recipe; the difference to float is taken seed by seed. \u{b1} is the \
-    standard deviation over seeds; a figure of a single seed is marked, with the binomial standard \
-    error over the examples (SE) where the metric is an accuracy. In bold: no coding of as many bits \
-    is better. First and last layer: bits of weights / activations, - where \
-    they are not quantized.";
+    calibration, without training; of a coding that is not fine-tuned, PTQ is what counts. Every coding \
+    starts from the same float model of its task and seed and trains by the same recipe; the \
+    difference to float is taken seed by seed. \u{b1} is the standard deviation over seeds; a figure of a \
+    single seed is marked, with the binomial standard error over the examples (SE) where the metric is \
+    an accuracy. In bold: no coding of as many bits is better. First and last layer: bits of weights / \
+    activations, - where they are not quantized.";
 
 impl Layout {
     /// Lays a table out: an overview of all tasks, then the details of each.
@@ -63,7 +63,7 @@ fn overview(table: &Table) -> Option<Block> {
         [first, _, ..] => first.rows.iter().map(|row| &row.cell),
         _ => return None,
     };
-    let mut head = vec!["coding (QAT)".to_string()];
+    let mut head = vec!["coding".to_string()];
     head.extend(table.tasks.iter().map(|task| {
         let metric = task.metric.as_deref().unwrap_or("not run");
         format!("{}, {metric}{}", task.task, direction(task))
@@ -116,7 +116,7 @@ fn details(task: &TaskTable) -> Block {
         "W / A bits",
         "PTQ",
         "QAT",
-        &format!("QAT - float, {differences}"),
+        &format!("to float, {differences}"),
         "first layer",
         "last layer",
         "epoch",
@@ -127,11 +127,15 @@ fn details(task: &TaskTable) -> Block {
     let rows = task.rows.iter().map(|row| {
         let unit = task.unit.unwrap_or(Unit::Points);
         let calibrated = row.calibrated.map(|s| figure(unit, s, row.standard_error.calibrated));
+        let tuned = row.quantized.is_some() || row.calibrated.is_none();
         vec![
             row.cell.as_str().into(),
             widths(row).into(),
-            calibrated.unwrap_or_default().into(),
-            Entry { text: result(task, row), strong: row.best },
+            Entry { text: calibrated.unwrap_or_default(), strong: row.best && !tuned },
+            match tuned {
+                true => Entry { text: result(task, row), strong: row.best },
+                false => "".into(),
+            },
             row.difference
                 .map(|s| with_deviation(s, |v| format!("{v:+.2}")))
                 .unwrap_or_default()

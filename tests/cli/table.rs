@@ -107,7 +107,7 @@ fn a_suite_leaves_tables_and_is_not_run_twice() {
     let workspace = workspace(SUITE);
     let assert = workspace.ausn(["table", "suite.toml", "--jobs", "2"]).success();
     assert.says(["/12] lstm, float, seed 1: started", "[12/12] bert, ", ": accuracy 0."]).prints([
-        "| coding (QAT) | lstm, accuracy",
+        "| coding | lstm, accuracy",
         "#### bert",
         "tables: results/table.*",
     ]);
@@ -376,6 +376,48 @@ fn every_suite_that_ships_passes_its_dry_run() {
         }
     }
     assert!(count >= 3, "{count}");
+}
+
+#[test]
+fn a_coding_that_is_not_fine_tuned_counts_straight_after_calibration() {
+    let workspace = workspace(
+        r#"
+name = "tiny"
+seeds = [1]
+out = "results"
+
+[[task]]
+name = "lstm"
+config = "lstm.toml"
+
+[[cell]]
+name = "INT 3/8"
+weight = { coding = "int", bits = 3 }
+activation = { coding = "int", bits = 8 }
+
+[[cell]]
+name = "INT 3/8, learned rounding"
+weight = { coding = "int", bits = 3 }
+activation = { coding = "int", bits = 8 }
+set = { "train.quantized.epochs" = 0, "quant.post-training.rounding" = "learned" }
+"#,
+    );
+    workspace.ausn(QUIET).success();
+    let table = workspace.json("results/table.json");
+    let [float, tuned, rounded] = [0, 1, 2].map(|row| &table["tasks"][0]["rows"][row]);
+    assert_eq!(rounded["quantized"], Value::Null);
+    let mean = |row: &Value, stage: &str| row[stage]["mean"].as_f64().unwrap();
+    assert_ne!(mean(rounded, "calibrated"), mean(tuned, "calibrated"), "not rounded otherwise");
+    let lost = 100.0 * (mean(rounded, "calibrated") - mean(float, "float"));
+    assert!((mean(rounded, "difference") - lost).abs() < 1e-9);
+    // It competes with what was trained.
+    let better = mean(rounded, "calibrated") >= mean(tuned, "quantized");
+    assert_eq!(rounded["best"], better);
+    let markdown = workspace.read("results/table.md");
+    let row = markdown.lines().find(|line| line.starts_with("| INT 3/8, learned")).unwrap();
+    let figures: Vec<&str> = row.split('|').map(str::trim).collect();
+    assert!(figures[3].contains("(1 seed, SE ") && figures[4].is_empty(), "{row}");
+    assert_eq!(figures[8], "none", "{row}");
 }
 
 /// A suite that runs in the background. Killed with the test that started it.
