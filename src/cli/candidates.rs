@@ -3,11 +3,11 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use super::{Failure, Global, device, needs_trained};
+use super::{FROM_RUN, Failure, Global, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::quant::{Scales, WeighedCoding, WeighedSite};
-use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, weigh_config};
 
 /// A tensor, and the codings that it could get.
@@ -35,30 +35,24 @@ struct Candidate {
     chosen: bool,
 }
 
-struct Weigh<'a> {
-    config: &'a Config,
-    devices: &'a Devices,
+struct Weigh {
+    config: Config,
+    devices: Devices,
 }
 
-impl TaskVisitor for Weigh<'_> {
+impl TaskVisitor for Weigh {
     type Output = Result<Vec<WeighedSite>, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        weigh_config(&task, self.config, self.devices.first())
+        weigh_config(&task, &self.config, self.devices.first())
     }
 }
 
 pub(super) fn run(config: Config, devices: &Devices, global: &Global) -> Result<(), Failure> {
-    needs_trained(&config)?;
-    let locations = global.locations();
-    let weigh = {
-        let devices = devices.clone();
-        move || -> Result<_, Failure> {
-            Ok(with_task(&config, &locations, Weigh { config: &config, devices: &devices })??)
-        }
-    };
-    let tensors: Vec<Tensor> =
-        device::guard(devices, weigh)??.into_iter().map(Tensor::from).collect();
+    needs_trained(&config, FROM_RUN)?;
+    let weigh = Weigh { config: config.clone(), devices: devices.clone() };
+    let weighed = device::visit(config, devices, global, weigh)?;
+    let tensors: Vec<Tensor> = weighed.into_iter().map(Tensor::from).collect();
     global.print(&tensors, || text(&tensors))
 }
 

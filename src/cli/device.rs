@@ -4,8 +4,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::config::TrainConfig;
+use crate::config::{Config, TrainConfig};
 use crate::devices::{BACKENDS, DeviceError, DeviceName, Devices};
+use crate::tasks::{TaskVisitor, with_task};
+use crate::train::TrainError;
 
 /// Where to compute.
 #[derive(Args)]
@@ -85,6 +87,21 @@ pub(super) fn named(option: &str, text: &str) -> Result<DeviceName, Failure> {
 pub(super) fn default() -> Result<DeviceName, Failure> {
     DeviceName::default_of_build()
         .ok_or_else(|| Failure::refused("this build has no backend; build it with --features flex"))
+}
+
+/// Hands the task of a configuration to a visitor, which computes on devices.
+pub(super) fn visit<V, R>(
+    config: Config,
+    devices: &Devices,
+    global: &Global,
+    visitor: V,
+) -> Result<R, Failure>
+where
+    V: TaskVisitor<Output = Result<R, TrainError>> + Send + 'static,
+    R: Send + 'static,
+{
+    let locations = global.locations();
+    guard(devices, move || Ok(with_task(&config, &locations, visitor)??))?
 }
 
 /// Runs what computes on devices. The panics that a lost server causes in Burn's threads stay off

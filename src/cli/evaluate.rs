@@ -9,7 +9,7 @@ use super::{Failure, Global, Overrides, device};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::evaluate::LayerTable;
-use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::tasks::{Task, TaskVisitor};
 use crate::train::{Evaluation, RunFolder, TrainError, evaluate_config, evaluate_run};
 
 /// Evaluate a model.
@@ -24,20 +24,20 @@ pub(super) struct EvaluateArgs {
     device: DeviceArgs,
 }
 
-struct Evaluate<'a> {
-    config: &'a Config,
-    run: Option<&'a RunFolder>,
-    devices: &'a Devices,
+struct Evaluate {
+    config: Config,
+    run: Option<RunFolder>,
+    devices: Devices,
 }
 
-impl TaskVisitor for Evaluate<'_> {
+impl TaskVisitor for Evaluate {
     type Output = Result<Vec<Evaluation>, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
         let device = self.devices.first();
-        match self.run {
-            Some(run) => Ok(vec![evaluate_run(&task, self.config, run, device)?]),
-            None => evaluate_config(&task, self.config, device),
+        match &self.run {
+            Some(run) => Ok(vec![evaluate_run(&task, &self.config, run, device)?]),
+            None => evaluate_config(&task, &self.config, device),
         }
     }
 }
@@ -48,15 +48,8 @@ pub(super) fn run(args: EvaluateArgs, global: &Global) -> Result<(), Failure> {
     let run = is_run.then(|| RunFolder::open(&args.target)).transpose()?;
     let path = run.as_ref().map_or(args.target.clone(), |run| run.file("config.toml"));
     let config = args.overrides.load(&path)?;
-    let locations = global.locations();
-    let evaluation = {
-        let devices = devices.clone();
-        move || -> Result<_, Failure> {
-            let visitor = Evaluate { config: &config, run: run.as_ref(), devices: &devices };
-            Ok(with_task(&config, &locations, visitor)??)
-        }
-    };
-    let found = device::guard(&devices, evaluation)??;
+    let evaluation = Evaluate { config: config.clone(), run, devices: devices.clone() };
+    let found = device::visit(config, &devices, global, evaluation)?;
     global.print(&found, || found.iter().map(text).collect())
 }
 

@@ -115,14 +115,18 @@ impl Overrides {
     }
 }
 
-/// Refuses a configuration whose model nothing has trained: its numbers tell nothing of codings.
-fn needs_trained(config: &Config) -> Result<(), Failure> {
+/// What a command without a training of its own says of a fresh model, and how to give it a trained one.
+const FROM_RUN: [&str; 2] = ["whose weights tell nothing", "--set train.float-checkpoint=RUN"];
+
+/// Refuses a configuration whose model nothing has trained; says why that will not do, and the option
+/// that names a run which trained it.
+fn needs_trained(config: &Config, [why, option]: [&str; 2]) -> Result<(), Failure> {
     match config.starts_trained() {
         true => Ok(()),
-        false => Err(Failure::refused(
-            "the configuration starts from a fresh model, whose weights tell nothing; name the folder \
-             of a run that trained it: --set train.float-checkpoint=RUN",
-        )),
+        false => Err(Failure::refused(format!(
+            "the configuration starts from a fresh model, {why}; name the folder of a run that \
+             trained it: {option}"
+        ))),
     }
 }
 

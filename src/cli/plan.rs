@@ -14,7 +14,7 @@ use crate::quant::{
     CodingSpec, GranularitySpec, LearnedRange, PlanEntry, RangeRule, ScaleKind, Site, SiteKind,
     sites,
 };
-use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, initial_network};
 
 /// Show the plan of a configuration.
@@ -49,16 +49,16 @@ struct Row {
     learn_range: Option<&'static str>,
 }
 
-struct Plan<'a> {
-    config: &'a Config,
-    device: &'a Device,
+struct Plan {
+    config: Config,
+    device: Device,
 }
 
-impl TaskVisitor for Plan<'_> {
+impl TaskVisitor for Plan {
     type Output = Result<Vec<Row>, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        let sites = sites(&initial_network(&task, self.config, self.device)?);
+        let sites = sites(&initial_network(&task, &self.config, &self.device)?);
         let plan = self.config.quant.plan(&sites)?;
         let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
         Ok(sites.iter().map(|site| row(site, entry(site))).collect())
@@ -71,15 +71,8 @@ pub(super) fn run(args: PlanArgs, global: &Global) -> Result<(), Failure> {
     if args.candidates {
         return candidates::run(config, &devices, global);
     }
-    let locations = global.locations();
-    let plan = {
-        let first = devices.first().clone();
-        move || -> Result<_, Failure> {
-            let visitor = Plan { config: &config, device: &first };
-            Ok(with_task(&config, &locations, visitor)??)
-        }
-    };
-    let rows = device::guard(&devices, plan)??;
+    let plan = Plan { config: config.clone(), device: devices.first().clone() };
+    let rows = device::visit(config, &devices, global, plan)?;
     global.print(&rows, || table(&rows))
 }
 

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 
 use super::device::DeviceArgs;
 use super::train::{NewRun, Target};
-use super::{Failure, Global, Overrides, train};
+use super::{Failure, Global, Overrides, needs_trained, train};
+use crate::post_training::WeightRounding;
 
 /// Quantize a trained model without training.
 ///
@@ -24,7 +25,7 @@ pub(super) struct QuantizeArgs {
     bias_correction: bool,
     /// How weights are rounded [default: what the configuration says, else nearest].
     #[arg(long, value_enum, value_name = "HOW")]
-    rounding: Option<RoundingName>,
+    rounding: Option<WeightRounding>,
     /// Folder of the run, new or empty [default: the next free runs/NAME-NNN].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -32,14 +33,6 @@ pub(super) struct QuantizeArgs {
     overrides: Overrides,
     #[command(flatten)]
     device: DeviceArgs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum RoundingName {
-    /// To the nearest level.
-    Nearest,
-    /// Up or down, learned layer by layer (AdaRound).
-    Learned,
 }
 
 pub(super) fn run(mut args: QuantizeArgs, global: &Global) -> Result<(), Failure> {
@@ -51,22 +44,11 @@ pub(super) fn run(mut args: QuantizeArgs, global: &Global) -> Result<(), Failure
     if args.bias_correction {
         set.push("quant.post-training.bias-correction=true".into());
     }
-    set.extend(args.rounding.map(|rounding| {
-        let rounding = match rounding {
-            RoundingName::Nearest => "nearest",
-            RoundingName::Learned => "learned",
-        };
-        format!("quant.post-training.rounding={rounding}")
-    }));
+    let rounding = args.rounding.and_then(|rounding| rounding.to_possible_value());
+    set.extend(rounding.map(|value| format!("quant.post-training.rounding={}", value.get_name())));
     args.overrides.set.extend(set);
     let config = args.overrides.load(&args.config)?;
-    if !config.starts_trained() {
-        return Err(Failure::refused(
-            "the configuration starts from a fresh model, and quantizing trains none; name the \
-             folder of a run that trained it: --from RUN"
-                .to_string(),
-        ));
-    }
+    needs_trained(&config, ["and quantizing trains none", "--from RUN"])?;
     if !config.quant.quantizes() {
         return Err(Failure::refused(
             "the configuration quantizes nothing; give [quant] a weight or an activation with a \

@@ -7,12 +7,12 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device, needs_trained};
+use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::quant::{CodingSpec, GranularitySpec, QuantSpec, RangeRule, ScaleKind};
 use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
-use crate::tasks::{Task, TaskVisitor, with_task};
+use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, search_config};
 
 /// Choose a coding for each weight under a budget.
@@ -78,17 +78,17 @@ impl SearchArgs {
     }
 }
 
-struct Search<'a> {
-    config: &'a Config,
-    settings: &'a SearchConfig,
-    devices: &'a Devices,
+struct Search {
+    config: Config,
+    settings: SearchConfig,
+    devices: Devices,
 }
 
-impl TaskVisitor for Search<'_> {
+impl TaskVisitor for Search {
     type Output = Result<Found, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        search_config(&task, self.config, self.settings, self.devices.first())
+        search_config(&task, &self.config, &self.settings, self.devices.first())
     }
 }
 
@@ -96,16 +96,9 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let config = args.overrides.load(&args.config)?;
     let settings = args.settings(&config)?;
-    needs_trained(&config)?;
-    let locations = global.locations();
-    let search = {
-        let devices = devices.clone();
-        move || -> Result<_, Failure> {
-            let visitor = Search { config: &config, settings: &settings, devices: &devices };
-            Ok(with_task(&config, &locations, visitor)??)
-        }
-    };
-    let found = device::guard(&devices, search)??;
+    needs_trained(&config, FROM_RUN)?;
+    let search = Search { config: config.clone(), settings, devices: devices.clone() };
+    let found = device::visit(config, &devices, global, search)?;
     if let Some(out) = &args.out {
         std::fs::write(out, plan(&found, &args.config))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", out.display())))?;

@@ -140,18 +140,19 @@ impl QuantConfig {
     ///
     /// Those of [`Plan::resolve`].
     pub fn plan(&self, sites: &[Site]) -> Result<Plan, PlanError> {
-        let Rules { weight, activation, layers } =
-            self.resolve().expect("the configuration was validated when it was read");
+        let Rules { weight, activation, layers } = self.rules();
         Plan::resolve(sites, weight, activation, &layers)
     }
 
     /// Whether any coding is given.
     pub fn quantizes(&self) -> bool {
-        let coded =
-            |raw: &Option<RawTensor>| raw.is_some_and(|raw| raw.coding != Some(CodingName::Float));
-        coded(&self.weight)
-            || coded(&self.activation)
-            || self.layer.iter().any(|layer| coded(&layer.weight) || coded(&layer.activation))
+        let Rules { weight, activation, layers } = self.rules();
+        let of_layers = layers.iter().flat_map(|rule| [rule.weight, rule.activation]).flatten();
+        [weight, activation].into_iter().chain(of_layers).any(|rule| rule.is_some())
+    }
+
+    fn rules(&self) -> Rules {
+        self.resolve().expect("the configuration was validated when it was read")
     }
 
     /// Checks the epochs of `choose-again` against those of the quantized stage.

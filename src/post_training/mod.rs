@@ -16,6 +16,7 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::coding::{QuantizationError, Rounding};
@@ -65,15 +66,16 @@ impl PostTrainingConfig {
 }
 
 /// How a weight is rounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightRounding {
     /// To the nearest level.
     #[default]
     Nearest,
-    /// To the level below or above, learned layer by layer so that the layer's output on calibration
-    /// data changes least (AdaRound, Nagel et al. 2020, arXiv 2004.10568, with the objective of equation
-    /// 21; inputs are those of the float model).
+    /// Up or down, learned layer by layer (AdaRound).
+    ///
+    /// So that the layer's output on calibration data changes least (Nagel et al. 2020, arXiv
+    /// 2004.10568, with the objective of equation 21; inputs are those of the float model).
     Learned,
 }
 

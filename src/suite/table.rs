@@ -241,9 +241,7 @@ impl Row {
             runs,
         })
     }
-}
 
-impl Row {
     /// What the cell ends with: fine-tuned, or calibrated where it does not fine-tune.
     pub(super) fn result(&self) -> Option<Statistic> {
         self.quantized.or(self.calibrated)
