@@ -210,7 +210,7 @@ fn eight_bits_stay_close_to_float_and_three_do_not() {
 fn lstm_computes_the_textbook_recurrence() {
     let device = Device::default();
     device.seed(6);
-    let lstm = ausn::nn::LstmConfig { d_input: 3, d_hidden: 2 }.init(&device);
+    let lstm = ausn::nn::LstmConfig { d_input: 3, d_hidden: 2, dropout: 0.0 }.init(&device);
     let x = Tensor::<3>::random([1, 4, 3], Distribution::Normal(0.0, 1.0), &device);
     let found: Vec<f32> = lstm.forward(x.clone()).into_data().try_to_vec().unwrap();
 

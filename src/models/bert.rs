@@ -194,28 +194,24 @@ impl BertConfig {
     }
 
     fn classifier(&self, bert: Bert, classes: usize, device: &Device) -> BertClassifier {
-        BertClassifier {
-            encoder: bert,
-            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
-            classifier: self.linear(classes, device),
-        }
+        BertClassifier { encoder: bert, classifier: self.head(classes, device) }
     }
 
     fn regressor(&self, bert: Bert, device: &Device) -> BertRegressor {
-        BertRegressor {
-            encoder: bert,
-            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
-            output: self.linear(1, device),
-        }
+        BertRegressor { encoder: bert, output: self.head(1, device) }
     }
 
     fn tagger(&self, bert: Bert, labels: usize, intents: usize, device: &Device) -> BertTagger {
         BertTagger {
             encoder: bert,
-            dropout: DropoutConfig::new(self.hidden_dropout_prob).init(),
-            slots: self.linear(labels, device),
-            intent: self.linear(intents, device),
+            slots: self.head(labels, device),
+            intent: self.head(intents, device),
         }
+    }
+
+    /// A linear layer of a head, which drops a part of its input.
+    fn head(&self, to: usize, device: &Device) -> Quantized<Linear> {
+        self.linear(to, device).with_dropout(self.hidden_dropout_prob)
     }
 
     fn linear(&self, to: usize, device: &Device) -> Quantized<Linear> {
@@ -362,8 +358,6 @@ impl Embeddings {
 pub struct BertClassifier {
     /// The encoder.
     pub encoder: Bert,
-    /// Dropout before the classifier.
-    pub dropout: Dropout,
     /// Linear layer to the classes.
     pub classifier: Quantized<Linear>,
 }
@@ -391,7 +385,7 @@ impl Classifier for BertClassifier {
 
     fn forward(&self, batch: TokenBatch) -> Tensor<2> {
         let pooled = self.encoder.forward(batch).pooled;
-        self.classifier.forward(dropout(&self.dropout, pooled))
+        self.classifier.forward(pooled)
     }
 }
 
@@ -400,8 +394,6 @@ impl Classifier for BertClassifier {
 pub struct BertRegressor {
     /// The encoder.
     pub encoder: Bert,
-    /// Dropout before the output.
-    pub dropout: Dropout,
     /// Linear layer to the number.
     pub output: Quantized<Linear>,
 }
@@ -420,7 +412,7 @@ impl BertRegressor {
     /// One number for every sequence, `[batch]`.
     pub fn forward(&self, batch: TokenBatch) -> Tensor<1> {
         let pooled = self.encoder.forward(batch).pooled;
-        self.output.forward(dropout(&self.dropout, pooled)).squeeze_dim(1)
+        self.output.forward(pooled).squeeze_dim(1)
     }
 }
 
@@ -430,8 +422,6 @@ impl BertRegressor {
 pub struct BertTagger {
     /// The encoder.
     pub encoder: Bert,
-    /// Dropout before both linear layers.
-    pub dropout: Dropout,
     /// Linear layer from a word to its slot label.
     pub slots: Quantized<Linear>,
     /// Linear layer from the sentence to its intent.
@@ -463,10 +453,7 @@ impl Tagger for BertTagger {
     fn forward(&self, batch: WordBatch) -> Tags {
         let BertOutput { hidden, pooled } = self.encoder.forward(batch.tokens);
         let words = select_positions(hidden, batch.words);
-        Tags {
-            slots: self.slots.forward(dropout(&self.dropout, words)),
-            intent: self.intent.forward(dropout(&self.dropout, pooled)),
-        }
+        Tags { slots: self.slots.forward(words), intent: self.intent.forward(pooled) }
     }
 }
 

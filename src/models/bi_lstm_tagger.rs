@@ -2,13 +2,13 @@
 //! intent for the sentence.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::bert::TokenBatch;
 use super::{Tagger, Tags};
-use crate::nn::{BiLstm, FoldBatchNorm, LstmConfig, Quantized, dropout};
+use crate::nn::{BiLstm, FoldBatchNorm, LstmConfig, Quantized};
 
 /// Configuration of [`BiLstmTagger`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct BiLstmTaggerConfig {
     pub hidden_size: usize,
     /// Bidirectional layers; at least 1.
     pub layers: usize,
-    /// Dropout probability of the embeddings and of every layer's output.
+    /// Dropout probability of the inputs of every layer.
     pub dropout: f64,
 }
 
@@ -42,8 +42,6 @@ pub struct BiLstmTagger {
     pub slots: Quantized<Linear>,
     /// Linear layer from the sentence to its intent.
     pub intent: Quantized<Linear>,
-    /// Dropout of the embeddings and of every layer's output.
-    pub dropout: Dropout,
 }
 
 impl BiLstmTaggerConfig {
@@ -74,18 +72,20 @@ impl BiLstmTaggerConfig {
         if let Err((key, message)) = self.validate() {
             panic!("{key} {message}");
         }
-        let size = self.hidden_size;
+        let (size, dropout) = (self.hidden_size, self.dropout);
         let layer = |i| {
             let d_input = if i == 0 { self.embedding_size } else { 2 * size };
-            LstmConfig { d_input, d_hidden: size }.init_bidirectional(device)
+            LstmConfig { d_input, d_hidden: size, dropout }.init_bidirectional(device)
         };
-        let linear = |to| Quantized::new(LinearConfig::new(2 * size, to).init(device), device);
+        let linear = |to| {
+            Quantized::new(LinearConfig::new(2 * size, to).init(device), device)
+                .with_dropout(dropout)
+        };
         BiLstmTagger {
             embedding: EmbeddingConfig::new(words, self.embedding_size).init(device),
             layers: (0..self.layers).map(layer).collect(),
             slots: linear(labels),
             intent: linear(intents),
-            dropout: DropoutConfig::new(self.dropout).init(),
         }
     }
 }
@@ -99,9 +99,9 @@ impl Tagger for BiLstmTagger {
     fn forward(&self, batch: TokenBatch) -> Tags {
         let TokenBatch { tokens, padding, .. } = batch;
         let lengths = padding.clone().bool_not().int().sum_dim(1).squeeze_dim::<1>(1);
-        let mut x = dropout(&self.dropout, self.embedding.forward(tokens));
+        let mut x = self.embedding.forward(tokens);
         for layer in &self.layers {
-            x = dropout(&self.dropout, layer.forward(x, lengths.clone()));
+            x = layer.forward(x, lengths.clone());
         }
         Tags {
             intent: self.intent.forward(largest(x.clone(), padding)),

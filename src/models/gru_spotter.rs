@@ -1,12 +1,12 @@
 //! A spotter of spoken words: GRU layers over log-mel features.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use crate::nn::{FoldBatchNorm, Gru, GruConfig, Quantized, dropout, padding_after};
+use crate::nn::{FoldBatchNorm, Gru, GruConfig, Quantized, padding_after};
 
 /// Configuration of [`GruSpotter`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct GruSpotterConfig {
     pub hidden_size: usize,
     /// GRU layers; at least 1.
     pub layers: usize,
-    /// Dropout probability of every layer's output.
+    /// Dropout probability between layers and before the classifier.
     pub dropout: f64,
 }
 
@@ -32,8 +32,6 @@ impl Default for GruSpotterConfig {
 pub struct GruSpotter {
     /// The recurrent layers, first to last.
     pub layers: Vec<Gru>,
-    /// Dropout of every layer's output.
-    pub dropout: Dropout,
     /// Linear layer to the classes.
     pub classifier: Quantized<Linear>,
 }
@@ -71,12 +69,13 @@ impl GruSpotterConfig {
         }
         let size = self.hidden_size;
         let layer = |i| {
-            GruConfig { d_input: if i == 0 { bands } else { size }, d_hidden: size }.init(device)
+            let (d_input, dropout) = if i == 0 { (bands, 0.0) } else { (size, self.dropout) };
+            GruConfig { d_input, d_hidden: size, dropout }.init(device)
         };
         GruSpotter {
             layers: (0..self.layers).map(layer).collect(),
-            dropout: DropoutConfig::new(self.dropout).init(),
-            classifier: Quantized::new(LinearConfig::new(size, classes).init(device), device),
+            classifier: Quantized::new(LinearConfig::new(size, classes).init(device), device)
+                .with_dropout(self.dropout),
         }
     }
 }
@@ -90,7 +89,7 @@ impl Classifier for GruSpotter {
         let [batch, length, _] = frames.dims();
         let mut x = frames;
         for layer in &self.layers {
-            x = dropout(&self.dropout, layer.forward(x));
+            x = layer.forward(x);
         }
         let ended = padding_after(lengths.clone(), length).unsqueeze_dim::<3>(2).expand(x.dims());
         let sum = x.mask_fill(ended, 0.0).sum_dim(1).squeeze_dim::<2>(1);

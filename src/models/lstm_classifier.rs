@@ -35,7 +35,7 @@ impl LstmClassifierConfig {
     /// Makes the model for steps of `d_input` numbers and `classes` classes.
     pub fn init(&self, d_input: usize, classes: usize, device: &Device) -> LstmClassifier {
         LstmClassifier {
-            lstm: LstmConfig { d_input, d_hidden: self.hidden_size }.init(device),
+            lstm: LstmConfig { d_input, d_hidden: self.hidden_size, dropout: 0.0 }.init(device),
             classifier: Quantized::new(
                 LinearConfig::new(self.hidden_size, classes).init(device),
                 device,

@@ -1,13 +1,11 @@
 //! A word language model: embedding, LSTM layers, and a linear layer to the vocabulary.
 
 use burn::module::Module;
-use burn::nn::{
-    Dropout, DropoutConfig, Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig,
-};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, LstmState, Quantized, dropout};
+use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, LstmState, Quantized};
 
 /// Configuration of [`LstmLanguageModel`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,7 +15,7 @@ pub struct LstmLanguageModelConfig {
     pub hidden_size: usize,
     /// LSTM layers.
     pub layers: usize,
-    /// Dropout probability of the embeddings and of every layer's output.
+    /// Dropout probability of the inputs of every layer.
     pub dropout: f64,
 }
 
@@ -36,22 +34,21 @@ pub struct LstmLanguageModel {
     pub layers: Vec<Lstm>,
     /// Linear layer to the vocabulary.
     pub output: Quantized<Linear>,
-    /// Dropout of the embeddings and of every layer's output.
-    pub dropout: Dropout,
 }
 
 impl LstmLanguageModelConfig {
     /// Makes the model for a vocabulary of `words` words.
     pub fn init(&self, words: usize, device: &Device) -> LstmLanguageModel {
         let size = self.hidden_size;
-        let layer = |_| LstmConfig { d_input: size, d_hidden: size }.init(device);
+        let dropout = self.dropout;
+        let layer = |_| LstmConfig { d_input: size, d_hidden: size, dropout }.init(device);
         LstmLanguageModel {
             embedding: EmbeddingConfig::new(words, size)
                 .with_initializer(Initializer::Uniform { min: -0.1, max: 0.1 })
                 .init(device),
             layers: (0..self.layers).map(layer).collect(),
-            output: Quantized::new(LinearConfig::new(size, words).init(device), device),
-            dropout: DropoutConfig::new(self.dropout).init(),
+            output: Quantized::new(LinearConfig::new(size, words).init(device), device)
+                .with_dropout(dropout),
         }
     }
 }
@@ -121,11 +118,7 @@ impl LstmLanguageModel {
         words: Tensor<2, Int>,
         mut run_layer: impl FnMut(&Lstm, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
-        let mut x = dropout(&self.dropout, self.embedding.forward(words));
-        for layer in &self.layers {
-            x = dropout(&self.dropout, run_layer(layer, x));
-        }
-        x
+        self.layers.iter().fold(self.embedding.forward(words), |x, layer| run_layer(layer, x))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::nn::pool::{AdaptiveAvgPool2d, AdaptiveAvgPool2dConfig};
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::{
     CheckpointError, Classifier, Head, Naming, convolution, is_torchvision_buffer, load_checkpoint,
 };
 use crate::kernels::Activation;
-use crate::nn::{ConvNorm, FoldBatchNorm, Quantized, dropout};
+use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
 
 /// Rows of the paper's table 2: expansion t, channels c, blocks n, stride s of the first block.
 const BOTTLENECKS: [(usize, usize, usize, usize); 7] = [
@@ -53,8 +53,6 @@ pub struct MobileNetV2 {
     pub head: ConvNorm,
     /// Average over all positions.
     pub pool: AdaptiveAvgPool2d,
-    /// Dropout before the classifier.
-    pub dropout: Dropout,
     /// Linear layer to the classes.
     pub classifier: Quantized<Linear>,
 }
@@ -95,11 +93,11 @@ impl MobileNetV2Config {
             blocks,
             head: ConvNorm::new(convolution([from, last], 1, 1, 1, device), device),
             pool: AdaptiveAvgPool2dConfig::new([1, 1]).init(),
-            dropout: DropoutConfig::new(self.dropout).init(),
             classifier: Quantized::non_negative(
                 LinearConfig::new(last, classes).init(device),
                 device,
-            ),
+            )
+            .with_dropout(self.dropout),
         }
     }
 
@@ -218,6 +216,6 @@ impl Classifier for MobileNetV2 {
             x = block.forward(x);
         }
         let x = self.head.forward(x, Activation::Relu6);
-        self.classifier.forward(dropout(&self.dropout, self.pool.forward(x).flatten::<2>(1, 3)))
+        self.classifier.forward(self.pool.forward(x).flatten::<2>(1, 3))
     }
 }

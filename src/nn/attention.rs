@@ -164,7 +164,7 @@ impl SelfAttention {
         let query = self.split(self.query_operand.forward(linear(&self.query, x)));
         let scores = matmul(query, source.keys.swap_dims(2, 3));
         let probabilities = masked_softmax(scores, 1.0 / (head as f64).sqrt(), mask);
-        let probabilities = self.probability_operand.forward(dropout(&self.dropout, probabilities));
+        let probabilities = dropout(&self.dropout, self.probability_operand.forward(probabilities));
 
         let context = matmul(probabilities, source.values);
         self.output.forward(context.swap_dims(1, 2).reshape([batch, length, width]))

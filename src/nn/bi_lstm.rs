@@ -45,7 +45,7 @@ mod tests {
     const LENGTHS: [i64; 3] = [5, 1, 3];
 
     fn layer(device: &Device) -> BiLstm {
-        LstmConfig { d_input: 4, d_hidden: 6 }.init_bidirectional(device)
+        LstmConfig { d_input: 4, d_hidden: 6, dropout: 0.0 }.init_bidirectional(device)
     }
 
     fn lengths(device: &Device) -> Tensor<1, Int> {

@@ -15,6 +15,8 @@ pub struct GruConfig {
     pub d_input: usize,
     /// Size of the hidden state.
     pub d_hidden: usize,
+    /// Dropout probability of the input at each step.
+    pub dropout: f64,
 }
 
 /// A gated recurrent unit (Cho et al. 2014, arXiv 1406.1078) whose reset gate acts on the recurrent
@@ -42,7 +44,10 @@ impl GruConfig {
     pub fn init(&self, device: &Device) -> Gru {
         let linear =
             |from| Quantized::new(LinearConfig::new(from, 3 * self.d_hidden).init(device), device);
-        Gru { input: linear(self.d_input), recurrent: linear(self.d_hidden) }
+        Gru {
+            input: linear(self.d_input).with_dropout(self.dropout),
+            recurrent: linear(self.d_hidden),
+        }
     }
 }
 
@@ -130,7 +135,7 @@ mod tests {
     fn values_and_gradients_are_those_of_the_formulas() {
         let device = device();
         for length in [1, 2, 7] {
-            let gru = GruConfig { d_input: 4, d_hidden: 5 }.init(&device);
+            let gru = GruConfig { d_input: 4, d_hidden: 5, dropout: 0.0 }.init(&device);
             agree(&gru, &random([3, length, 4], &device), Gru::forward, textbook);
         }
     }
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn every_operand_quantizes() {
         let device = device();
-        let gru = GruConfig { d_input: 6, d_hidden: 8 }.init(&device);
+        let gru = GruConfig { d_input: 6, d_hidden: 8, dropout: 0.0 }.init(&device);
         quantizes(&gru, 2, &random([4, 9, 6], &device), Gru::forward);
     }
 }

@@ -15,6 +15,8 @@ pub struct LstmConfig {
     pub d_input: usize,
     /// Size of the hidden state and of the cell.
     pub d_hidden: usize,
+    /// Dropout probability of the input at each step.
+    pub dropout: f64,
 }
 
 /// A long short-term memory layer (Hochreiter and Schmidhuber 1997).
@@ -35,7 +37,8 @@ impl LstmConfig {
     pub fn init(&self, device: &Device) -> Lstm {
         let gates = 4 * self.d_hidden;
         Lstm {
-            input: Quantized::new(LinearConfig::new(self.d_input, gates).init(device), device),
+            input: Quantized::new(LinearConfig::new(self.d_input, gates).init(device), device)
+                .with_dropout(self.dropout),
             recurrent: Quantized::new(
                 LinearConfig::new(self.d_hidden, gates).with_bias(false).init(device),
                 device,
@@ -182,7 +185,7 @@ mod tests {
     fn one_operation_equals_the_steps_in_float_and_quantized() {
         let device = Device::flex();
         device.seed(3);
-        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&device);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6, dropout: 0.0 }.init(&device);
         agree(&lstm.clone().train(), &device.clone().autodiff());
 
         let plan =
@@ -200,7 +203,7 @@ mod tests {
     fn a_hidden_range_that_trains_gets_a_gradient() {
         let device = Device::flex();
         device.seed(5);
-        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&device);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6, dropout: 0.0 }.init(&device);
         let learned = Some(LearnedRange::Tqt { scale: ScaleKind::PowerOfTwo });
         let activation = QuantSpec { learned, ..QuantSpec::ausn(4) };
         let plan = Plan::resolve(&sites(&lstm), None, Some(activation), &[]).unwrap();
@@ -222,7 +225,7 @@ mod tests {
     fn parts_of_a_sequence_equal_the_whole() {
         let inner = Device::flex();
         inner.seed(4);
-        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&inner);
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6, dropout: 0.0 }.init(&inner);
         let x = Tensor::<3>::random([3, 7, 4], Distribution::Normal(0.0, 1.0), &inner);
         for (lstm, x) in [(lstm.clone(), x.clone()), (lstm.train(), x.autodiff())] {
             let whole = lstm.forward(x.clone()).into_data();

@@ -1,11 +1,11 @@
 //! A layer with an activation quantizer at its input.
 
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
+use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{Device, Tensor};
 
-use super::{conv2d, linear};
+use super::{conv2d, dropout, linear};
 use crate::quant::ActivationQuantizer;
 
 /// A layer with an activation quantizer at its input.
@@ -18,17 +18,33 @@ pub struct Quantized<L: Module> {
     pub layer: L,
     /// Quantizes the layer's input.
     pub input: ActivationQuantizer,
+    /// Dropout of the quantized input.
+    pub dropout: Dropout,
 }
 
 impl<L: Module> Quantized<L> {
     /// Wraps a layer whose input can have both signs.
     pub fn new(layer: L, device: &Device) -> Self {
-        Self { layer, input: ActivationQuantizer::signed(device) }
+        Self::with_input(layer, ActivationQuantizer::signed(device))
     }
 
     /// Wraps a layer whose input cannot be negative, such as the output of a ReLU.
     pub fn non_negative(layer: L, device: &Device) -> Self {
-        Self { layer, input: ActivationQuantizer::non_negative(device) }
+        Self::with_input(layer, ActivationQuantizer::non_negative(device))
+    }
+
+    fn with_input(layer: L, input: ActivationQuantizer) -> Self {
+        Self { layer, input, dropout: DropoutConfig::new(0.0).init() }
+    }
+
+    /// Drops elements of the input at this probability, in training.
+    ///
+    /// They are dropped after they are quantized: what is left is scaled up by
+    /// `1 / (1 - probability)`, and would not fit the range that was chosen for the activations of
+    /// the deployed model, which drops nothing.
+    pub fn with_dropout(mut self, probability: f64) -> Self {
+        self.dropout = DropoutConfig::new(probability).init();
+        self
     }
 }
 
@@ -43,7 +59,7 @@ impl<L: Module> Quantized<L> {
     where
         L: Layer<D>,
     {
-        let y = self.layer.apply(self.input.forward(x));
+        let y = self.layer.apply(dropout(&self.dropout, self.input.forward(x)));
         self.input.note_output(&y);
         y
     }
@@ -170,6 +186,33 @@ mod tests {
         let pairs = || found.iter::<f64>().zip(expected.iter::<f64>());
         let error: f64 = pairs().map(|(f, e)| (f - e).powi(2)).sum();
         (error / pairs().map(|(_, e)| e * e).sum::<f64>()).sqrt()
+    }
+
+    #[test]
+    fn drops_what_is_quantized_already() {
+        let device = device();
+        let one = Tensor::<2>::ones([1, 1], &device);
+        let layer = Linear { weight: Param::from_tensor(one), bias: None };
+        let wrapped = Quantized::new(layer, &device).with_dropout(0.5);
+        let x = Tensor::<1>::from_floats([-1.75, 0.2, 1.0, 1.75], &device).repeat_dim(0, 50);
+        let x = x.reshape([200, 1]);
+        let activations = QuantSpec::ausn(4);
+        let plan = Plan::resolve(&quant::sites(&wrapped), None, Some(activations), &[]).unwrap();
+        let plan = quant::calibrate(&wrapped, &plan, |observed| {
+            observed.forward(x.clone().inner());
+            Ok::<(), CalibrationError>(())
+        });
+        let model = quant::attach(wrapped, &plan.unwrap()).unwrap().model;
+        let deployed = model.valid().forward(x.clone().inner()).into_data();
+        let trained = model.forward(x).into_data();
+        let mut dropped = 0;
+        for (found, deployed) in trained.iter::<f32>().zip(deployed.iter::<f32>()) {
+            match found == 0.0 && deployed != 0.0 {
+                true => dropped += 1,
+                false => assert_eq!(found, 2.0 * deployed),
+            }
+        }
+        assert!((60..140).contains(&dropped), "{dropped} of 200");
     }
 
     #[test]

@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_lstm_multiplies_at_every_step() {
-        let lstm = LstmConfig { d_input: 4, d_hidden: 6 }.init(&Device::default());
+        let lstm = LstmConfig { d_input: 4, d_hidden: 6, dropout: 0.0 }.init(&Device::default());
         let found = counts(&lstm, 3, |lstm| drop(lstm.forward(zeros([3, 5, 4]))));
         assert_eq!(found["input.layer.weight"], 5 * 4 * 24);
         assert_eq!(found["recurrent.layer.weight"], 5 * 6 * 24);
