@@ -177,6 +177,7 @@ fn quantizer(format: Format, learned: LearnedRange, scale: f32, device: &Device)
         granularity: GranularitySpec::PerTensor,
         estimator: Estimator::Clipped,
         learned: Some(learned),
+        deviation: None,
         ranges: Ranges { scales, zero_points: Vec::new() },
     };
     FakeQuantizer::new(&site, Probe::default(), device)

@@ -47,6 +47,7 @@ struct Row {
     range: Option<String>,
     scale: Option<&'static str>,
     learn_range: Option<&'static str>,
+    normalized: bool,
 }
 
 struct Plan {
@@ -125,6 +126,7 @@ fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
             LearnedRange::Tqt { .. } => "tqt",
             LearnedRange::Pact => "pact",
         }),
+        normalized: spec.is_some_and(|spec| spec.normalize),
     }
 }
 
@@ -155,6 +157,10 @@ fn table(rows: &[Row]) -> String {
             (Some(scale), Some(rule)) => format!("{scale}, {rule}"),
             (scale, _) => scale.unwrap_or_default().to_string(),
         };
+        let mut range = row.range.clone().unwrap_or_default();
+        if row.normalized {
+            range += ", normalized";
+        }
         let shape = row.shape.as_deref().unwrap_or_default();
         let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
         table.add_row([
@@ -166,7 +172,7 @@ fn table(rows: &[Row]) -> String {
             number(row.exponent_bits),
             number(row.superposition_bits),
             row.granularity.clone().unwrap_or_default(),
-            row.range.clone().unwrap_or_default(),
+            range,
             scale,
         ]);
     }

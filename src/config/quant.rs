@@ -66,6 +66,7 @@ struct RawTensor {
     granularity: Option<GranularityName>,
     group_size: Option<usize>,
     estimator: Option<Estimator>,
+    normalize: Option<bool>,
 }
 
 /// A family by its name, or no coding.
@@ -188,7 +189,21 @@ impl QuantConfig {
         if let Err((key, message)) = self.post_training.validate() {
             return Err(Problem::new(format!("quant.post-training.{key}"), message));
         }
-        self.resolve().map(|_| ())
+        let Rules { weight, layers, .. } = self.resolve()?;
+        let rules = layers.iter().filter_map(|rule| rule.weight).chain([weight]);
+        if rules.flatten().any(|spec| spec.normalize) {
+            // Both take the stored weights for what is quantized.
+            for (present, name) in [
+                (!self.choose_again.is_empty(), "choose-again"),
+                (self.post_training.is_active(), "post-training"),
+            ] {
+                if present {
+                    let message = "does not go with normalize = true, which has training see other weights than those that are stored";
+                    return Err(Problem::new(format!("quant.{name}"), message));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn resolve(&self) -> Result<Rules, Problem> {
@@ -264,6 +279,7 @@ impl RawTensor {
             granularity: granularity.granularity,
             group_size: self.group_size.or(granularity.group_size),
             estimator: self.estimator.or(base.estimator),
+            normalize: self.normalize.or(base.normalize),
         }
     }
 
@@ -277,6 +293,10 @@ impl RawTensor {
             }
         };
         self.refuse_keys_of_other_codings(key, family)?;
+        if self.normalize.is_some() && !is_weight {
+            let message = "is for weights; activations are normalized by the layers of the model";
+            return Err(Problem::new(format!("{key}.normalize"), message));
+        }
         if family.is_microscaling() {
             if !is_weight {
                 let message = format!(
@@ -293,6 +313,7 @@ impl RawTensor {
                 scale: ScaleKind::PowerOfTwo,
                 learned: None,
                 estimator: self.estimator.unwrap_or_default(),
+                normalize: self.normalizes(),
             }));
         }
         let (scale, learned) = self.scale(key, is_weight)?;
@@ -303,6 +324,7 @@ impl RawTensor {
             scale,
             learned,
             estimator: self.estimator.unwrap_or_default(),
+            normalize: self.normalizes(),
         }))
     }
 
@@ -337,6 +359,10 @@ impl RawTensor {
             }
         }
         Ok(())
+    }
+
+    fn normalizes(self) -> bool {
+        self.normalize.unwrap_or_default()
     }
 
     fn learns(self) -> bool {

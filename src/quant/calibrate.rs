@@ -88,6 +88,8 @@ pub struct WeighedSite {
     pub codings: Vec<WeighedCoding>,
     /// The index of the coding of least squared error, which calibration chooses.
     pub chosen: usize,
+    /// The standard deviation of a weight that the plan normalizes.
+    pub deviation: Option<f32>,
 }
 
 impl WeighedSite {
@@ -99,6 +101,7 @@ impl WeighedSite {
             granularity: self.spec.granularity,
             estimator: self.spec.estimator,
             learned: self.spec.learned,
+            deviation: self.deviation,
             ranges,
         }
     }
@@ -120,7 +123,8 @@ pub fn weigh<M: Module, E: From<CalibrationError>>(
     let weigh = |((entry, candidates), values): ((&PlanEntry, &Vec<Format>), &Grouped)| {
         let PlanEntry { site, spec } = entry.clone();
         let (codings, chosen) = weigh_codings(values, candidates, spec.range, spec.scale);
-        WeighedSite { site, spec, codings, chosen }
+        let deviation = spec.normalize.then(|| values.deviation());
+        WeighedSite { site, spec, codings, chosen, deviation }
     };
     Ok(entries.map(weigh).collect())
 }

@@ -8,6 +8,7 @@
 //! | [`Ranges`], [`LearnedRange`] | scales and zero points, and the recipes by which scales train |
 //! | [`sites`] | finds every weight and activation of a model that can be quantized |
 //! | [`Plan`] | which coding each site gets, resolved from layer patterns |
+//! | [`center_weights`] | readies the weights that a plan normalizes |
 //! | [`calibrate`] | observes a float model on data and chooses E, S and range for each planned site |
 //! | [`weigh`] | the same with the error of every coding that could have been chosen |
 //! | [`attach`] | turns a float model into a fake-quantized one |
@@ -24,6 +25,7 @@ mod granularity;
 mod histogram;
 mod learned;
 mod moments;
+mod normalize;
 mod parameters;
 mod plan;
 mod probe;
@@ -45,6 +47,7 @@ pub use granularity::{Folded, Granularity};
 pub use histogram::Histogram;
 pub use learned::LearnedRange;
 pub(crate) use moments::{Moments, WeightMatrix};
+pub use normalize::center_weights;
 pub(crate) use parameters::{change_parameters, parameters};
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};

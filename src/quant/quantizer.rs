@@ -3,6 +3,7 @@
 use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::{Device, Tensor};
 
+use super::normalize::normalize;
 use super::{
     CalibratedSite, Estimator, FakeQuantize, LearnedRange, Probe, ScaleTensors, fake_quantize,
 };
@@ -26,6 +27,8 @@ pub struct FakeQuantizer {
     #[module(skip)]
     learned: Option<LearnedRange>,
     #[module(skip)]
+    deviation: Option<f32>,
+    #[module(skip)]
     probe: Probe,
 }
 
@@ -46,6 +49,7 @@ impl FakeQuantizer {
             zero_point: (!zero_points.is_empty()).then(|| fixed(&zero_points)),
             operation: site.operation(),
             learned: site.learned,
+            deviation: site.deviation,
             probe,
         }
     }
@@ -93,6 +97,10 @@ impl Reparameterization for FakeQuantizer {
         let dims = base.dims();
         let groups = self.operation.granularity.count(&dims);
         let scales = self.scales(dims.iter().product::<usize>() / groups.max(1));
+        let base = match self.deviation {
+            Some(deviation) => normalize(base, deviation),
+            None => base,
+        };
         self.probe.weight(&base, &scales, self.operation);
         fake_quantize(base, scales, self.operation)
     }

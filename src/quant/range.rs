@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::normalize::deviation;
 use super::{Granularity, Observation, Ranges, ScaleKind, Scales};
 use crate::coding::{Format, QuantizationError, binade, power_of_two};
 
@@ -86,6 +87,11 @@ impl Grouped {
             values: samples,
             observed: Observed { outliers, sample_weight, batch_max },
         }
+    }
+
+    /// The standard deviation of a weight's values.
+    pub(super) fn deviation(&self) -> f32 {
+        deviation(&self.values)
     }
 
     fn groups(&self) -> impl IndexedParallelIterator<Item = &[f32]> {

@@ -140,6 +140,10 @@ pub struct QuantSpec {
     pub learned: Option<LearnedRange>,
     /// How gradients pass.
     pub estimator: Estimator,
+    /// Whether a weight is normalized before it is quantized: its mean is taken off, and its standard
+    /// deviation stays what it was ([APoT](https://arxiv.org/abs/1909.13144), section 2.3). Calibration
+    /// must see it [centered](super::center_weights).
+    pub normalize: bool,
 }
 
 impl QuantSpec {
@@ -153,6 +157,7 @@ impl QuantSpec {
             scale: ScaleKind::PowerOfTwo,
             learned: None,
             estimator: Estimator::Clipped,
+            normalize: false,
         }
     }
 }
@@ -172,6 +177,10 @@ pub struct CalibratedSite {
     /// How the ranges train; absent where they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<LearnedRange>,
+    /// The standard deviation that the weight is normalized to before it is quantized; absent where it
+    /// is not normalized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deviation: Option<f32>,
     /// Its scales, and zero points where the format has them. Where ranges train, those that
     /// training starts from.
     #[serde(flatten)]
@@ -229,6 +238,7 @@ mod tests {
                 granularity: GranularitySpec::PerTensor,
                 estimator: Estimator::Clipped,
                 learned: None,
+                deviation: None,
                 ranges: Ranges { scales: Scales::RangeExponents(vec![3]), zero_points: vec![] },
             };
             site.levels()

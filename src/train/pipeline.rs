@@ -266,7 +266,7 @@ pub fn train<T: Task>(
         layer_errors: Vec::new(),
     };
     if !plan.entries.is_empty() {
-        network = folded(task, config, network)?;
+        network = quantizable(task, config, network, &plan)?;
         let first_plan = [FIRST_PLAN, PLAN].into_iter().find(|file| run.has(file));
         let mut calibrated_plan = match first_plan {
             Some(file) => run.read_json(file)?,
@@ -427,7 +427,7 @@ pub fn evaluate_config<T: Task>(
     let splits = evaluate(task, &network, batch_size, device)?;
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
     if !plan.entries.is_empty() {
-        let network = folded(task, config, network)?;
+        let network = quantizable(task, config, network, &plan)?;
         let (plan, _) = chosen(task, config, &network, plan, device)?;
         let (network, corrections) =
             corrected(task, config, network, &plan, device, |_, _, _| Ok(()))?;
@@ -468,7 +468,17 @@ pub fn initial_network<T: Task>(
     Ok(network)
 }
 
-/// The float model as it is quantized.
+/// The float model as it is quantized: folded, and with the weights that the plan normalizes centered.
+fn quantizable<T: Task>(
+    task: &T,
+    config: &Config,
+    network: T::Network,
+    plan: &quant::Plan,
+) -> Result<T::Network, TrainError> {
+    Ok(quant::center_weights(folded(task, config, network)?, plan))
+}
+
+/// The float model, with batch normalization folded into its convolutions where that is asked for.
 fn folded<T: Task>(
     task: &T,
     config: &Config,
@@ -513,7 +523,7 @@ pub fn search_config<T: Task>(
     device: &Device,
 ) -> Result<Found, TrainError> {
     let Start { network, plan, .. } = prepare(task, config, device)?;
-    let network = folded(task, config, network)?;
+    let network = quantizable(task, config, network, &plan)?;
     found(task, config, settings, &network, &plan, device)
 }
 
@@ -532,7 +542,7 @@ pub fn weigh_config<T: Task>(
     if plan.entries.is_empty() {
         return Ok(Vec::new());
     }
-    let network = folded(task, config, network)?;
+    let network = quantizable(task, config, network, &plan)?;
     let (plan, _) = searched(task, config, &network, plan, device)?;
     quant::weigh(&network, &plan, |observed| run_calibration(task, config, observed, device))
 }

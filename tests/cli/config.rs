@@ -141,6 +141,21 @@ fn values_that_cannot_be_are_refused_with_those_that_can() {
             ["quant.weight.scale is \"power-of-two\"", "\"tqt\" trains either"],
         ),
         (
+            ACTIVATION,
+            "activation = { coding = \"int\", bits = 8, normalize = true }",
+            ["quant.activation.normalize", "is for weights"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"apot\", bits = 4, normalize = true }\nchoose-again = [1]",
+            ["quant.choose-again", "does not go with normalize = true"],
+        ),
+        (
+            WEIGHT,
+            "weight = { coding = \"apot\", bits = 4, normalize = true }\npost-training.rounding = \"learned\"",
+            ["quant.post-training", "does not go with normalize = true"],
+        ),
+        (
             WEIGHT,
             "weight = { coding = \"ausn\", bits = 4, granularity = \"per-group\" }",
             ["quant.weight.group-size", "at least 1"],

@@ -73,6 +73,8 @@ fn plan_shows_what_rules_and_settings_give_each_tensor() {
     };
     shown("quant.weight={ coding = 'mxfp6-e2m3' }").prints(["mxfp6-e2m3", "group of 32"]);
     shown("quant.weight={ coding = 'int', bits = 4, learn-range = 'lsq' }").prints(["free, lsq"]);
+    shown("quant.weight={ coding = 'apot', bits = 4, range = 'max', normalize = true }")
+        .prints(["max, normalized"]);
     let input = row("classifier", "input");
     assert_eq!((&input["bits"], &input["granularity"]), (&8.into(), &"tensor".into()));
 }

@@ -336,10 +336,10 @@ fn runs_are_numbered_where_no_folder_is_named() {
 }
 
 #[test]
-fn ranges_that_train_are_those_of_the_log_the_codes_and_the_evaluation() {
+fn ranges_that_train_and_weights_that_are_normalized_are_those_of_log_codes_and_evaluation() {
     let workspace = Workspace::new();
     let sets = [
-        "quant.weight={ coding = 'apot', bits = 4, granularity = 'per-channel', learn-range = 'lsq' }",
+        "quant.weight={ coding = 'apot', bits = 4, granularity = 'per-channel', learn-range = 'lsq', normalize = true }",
         "quant.activation={ coding = 'int', bits = 8, learn-range = 'tqt', scale = 'free', range = 'mse' }",
         "train.float.epochs=0",
         "train.quantized.epochs=1",
@@ -350,6 +350,7 @@ fn ranges_that_train_are_those_of_the_log_the_codes_and_the_evaluation() {
     );
     let left_out = "`classifier.layer.weight` is not in codes.safetensors: its levels are not";
     workspace.train(&config, "run", &sets).success().says([left_out]);
+    assert!(workspace.read("run/plan.json").contains("\"deviation\""));
     let log = workspace.read("run/layers.csv");
     let mut log = csv::Reader::from_reader(log.as_bytes());
     let header = log.headers().unwrap().clone();
