@@ -125,14 +125,14 @@ def scaling(program, rounds, warmup):
         ("resnet20", "batch", [8, 16, 32, 64, 128]),
         ("resnet20", "layers", [1, 2, 3, 5]),
     ]:
-        for variant in ["float", "quantized"]:
-            workers = {
-                size: Worker([program, "worker", model, variant, f"{name}={size}"]) for size in sizes
-            }
-            found = alternate(workers, rounds, warmup)
-            curves[f"{model} {name} {variant}"] = [
-                (size, round(milliseconds, 1)) for size, (milliseconds, _) in found.items()
-            ]
+        workers = {
+            (variant, size): Worker([program, "worker", model, variant, f"{name}={size}"])
+            for size in sizes
+            for variant in ["float", "quantized"]
+        }
+        for (variant, size), (milliseconds, _) in alternate(workers, rounds, warmup).items():
+            points = curves.setdefault(f"{model} {name} {variant}", [])
+            points.append((size, round(milliseconds, 1)))
     return curves
 
 
@@ -207,7 +207,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="steps that count")
     parser.add_argument("--warmup", type=int, default=4, help="steps before them")
-    parser.add_argument("--models", nargs="*", help="models, fake_quantize_16m among them [default: all]")
+    parser.add_argument("--models", nargs="*", help="models, fake_quantize_16m among them; none for the scaling alone [default: all]")
     parser.add_argument("--scaling", action="store_true", help="measure and draw the scaling too")
     parser.add_argument("--features", help="cargo feature of the GPU backend to measure, such as cuda")
     parser.add_argument("--precision", choices=["bf16", "f16"], help="of products, on a GPU")
@@ -223,7 +223,8 @@ def main():
     results = json.loads(path.read_text()) if path.exists() else {}
     results["machine"] = machine(gpu)
     results["versions"] = {name: version(name) for name in ["torch", "brevitas"]}
-    for model in options.models or (LARGE_MODELS if gpu else MODELS) + ["fake_quantize_16m"]:
+    every_model = (LARGE_MODELS if gpu else MODELS) + ["fake_quantize_16m"]
+    for model in every_model if options.models is None else options.models:
         if model == "fake_quantize_16m":
             results[model] = fake_quantize(program, options.rounds, options.warmup, arguments)
         else:
