@@ -34,6 +34,8 @@ pub struct TrainConfig {
     pub batch_size: Option<usize>,
     /// See [`StageConfig::optimizer`].
     pub optimizer: Option<Optimizer>,
+    /// See [`StageConfig::range_learning_rate`].
+    pub range_learning_rate: Option<f64>,
     /// See [`StageConfig::schedule`].
     pub schedule: Option<Schedule>,
     /// See [`StageConfig::gradient_clip_norm`].
@@ -62,6 +64,7 @@ impl Default for TrainConfig {
             epochs: None,
             batch_size: None,
             optimizer: None,
+            range_learning_rate: None,
             schedule: None,
             gradient_clip_norm: None,
             early_stopping: None,
@@ -104,6 +107,7 @@ pub struct RawStage {
     epochs: Option<usize>,
     batch_size: Option<usize>,
     optimizer: Option<Optimizer>,
+    range_learning_rate: Option<f64>,
     schedule: Option<Schedule>,
     gradient_clip_norm: Option<f64>,
     early_stopping: Option<EarlyStopping>,
@@ -119,7 +123,11 @@ pub struct StageConfig {
     pub batch_size: usize,
     /// The optimizer.
     pub optimizer: Optimizer,
-    /// How its learning rate changes.
+    /// The largest learning rate of ranges that train; that of the weights where not given. A
+    /// power-of-two range moves only when its logarithm has moved by a half, which takes a rate of
+    /// its own: TQT's authors (arXiv 1903.08066) train thresholds at 0.01.
+    pub range_learning_rate: Option<f64>,
+    /// How the learning rates change.
     pub schedule: Schedule,
     /// Largest norm of each parameter's gradient; longer ones are scaled down.
     pub gradient_clip_norm: Option<f64>,
@@ -231,6 +239,7 @@ impl TrainConfig {
                 weight_decay: 0.01,
                 momentum: None,
             }),
+            range_learning_rate: own.range_learning_rate.or(self.range_learning_rate),
             schedule: own.schedule.or(self.schedule).unwrap_or(Schedule {
                 name: ScheduleName::Linear,
                 warmup: 0.0,
@@ -351,6 +360,12 @@ impl StageConfig {
         if !(learning_rate > 0.0 && learning_rate <= 1.0) {
             let message = format!("is {learning_rate}; must be above 0 and at most 1");
             return fail(is_own, "optimizer.learning-rate", message);
+        }
+        if let Some(rate) = self.range_learning_rate
+            && !(rate > 0.0 && rate <= 1.0)
+        {
+            let message = format!("is {rate}; must be above 0 and at most 1");
+            return fail(own.range_learning_rate.is_some(), "range-learning-rate", message);
         }
         if !(0.0..1.0).contains(&weight_decay) {
             let message = format!("is {weight_decay}; must be at least 0 and below 1");

@@ -19,6 +19,9 @@ use crate::kernels::AdamW;
 /// should pull to zero.
 const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta|quantizer\.scale)$";
 
+/// The ranges of quantizers that train.
+const RANGES: &str = r"(^|\.)quantizer\.scale$";
+
 /// The optimizer of a stage.
 pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {
     let settings = stage.optimizer;
@@ -50,7 +53,16 @@ pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {
 
 /// The schedule of a stage of `steps_per_epoch` steps an epoch.
 pub(super) fn schedule(stage: &StageConfig, steps_per_epoch: usize) -> ModuleLrScheduler {
-    let rate = stage.optimizer.learning_rate;
+    let of = |rate| schedule_of_rate(stage, rate, steps_per_epoch);
+    let mut config = ModuleLrSchedulerConfig::new(of(stage.optimizer.learning_rate));
+    if let Some(rate) = stage.range_learning_rate {
+        let ranges = ParamGroup::from_regex(RANGES).expect("a valid regular expression");
+        config = config.with_group(ranges, of(rate));
+    }
+    config.init().expect("settings inside the schedulers' limits")
+}
+
+fn schedule_of_rate(stage: &StageConfig, rate: f64, steps_per_epoch: usize) -> LrSchedulerConfig {
     let settings = stage.schedule;
     let steps = steps_per_epoch * stage.epochs;
     let warmup = (settings.warmup * steps as f64).round() as usize;
@@ -65,14 +77,13 @@ pub(super) fn schedule(stage: &StageConfig, steps_per_epoch: usize) -> ModuleLrS
             StepLrSchedulerConfig::new(rate, every * steps_per_epoch).with_gamma(factor).into()
         }
     };
-    let config = match warmup {
+    match warmup {
         0 => main,
         _ => {
             let rise = LinearLrSchedulerConfig::new(rate / warmup as f64, rate, warmup);
             SequentialLrSchedulerConfig::new(vec![rise.into(), main], vec![warmup]).into()
         }
-    };
-    ModuleLrSchedulerConfig::new(config).init().expect("settings inside the schedulers' limits")
+    }
 }
 
 #[cfg(test)]
@@ -81,8 +92,8 @@ mod tests {
     use crate::config::{Optimizer, Schedule, Select};
     use burn::module::ParamId;
 
-    fn rates(name: ScheduleName, warmup: f64, every: Option<usize>) -> Vec<f64> {
-        let stage = StageConfig {
+    fn stage(name: ScheduleName, warmup: f64, every: Option<usize>) -> StageConfig {
+        StageConfig {
             epochs: 4,
             batch_size: 1,
             optimizer: Optimizer {
@@ -91,12 +102,16 @@ mod tests {
                 weight_decay: 0.0,
                 momentum: None,
             },
+            range_learning_rate: None,
             schedule: Schedule { name, warmup, every, factor: every.map(|_| 0.5) },
             gradient_clip_norm: None,
             early_stopping: None,
             select: Select::Last,
-        };
-        let mut schedule = schedule(&stage, 5);
+        }
+    }
+
+    fn rates(name: ScheduleName, warmup: f64, every: Option<usize>) -> Vec<f64> {
+        let mut schedule = schedule(&stage(name, warmup, every), 5);
         (0..20).map(|_| schedule.step().base()).collect()
     }
 
@@ -126,6 +141,21 @@ mod tests {
         assert_eq!((step[9], step[10]), (1.0, 0.5));
 
         assert_eq!(rates(ScheduleName::Constant, 0.0, None), [1.0; 20]);
+    }
+
+    #[test]
+    fn ranges_may_have_a_rate_of_their_own() {
+        let stage = StageConfig {
+            range_learning_rate: Some(0.25),
+            ..stage(ScheduleName::Linear, 0.25, None)
+        };
+        let mut schedule = schedule(&stage, 5);
+        for _ in 0..20 {
+            let rates = schedule.step();
+            let of = |path| rates.lr_from_param(ParamId::new(), Some(path));
+            assert_eq!(of("head.weight"), rates.base());
+            assert!((of("head.weight.quantizer.scale") - 0.25 * rates.base()).abs() < 1e-12);
+        }
     }
 
     #[test]
