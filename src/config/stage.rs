@@ -357,15 +357,15 @@ impl StageConfig {
         }
         let Optimizer { name, learning_rate, weight_decay, momentum } = self.optimizer;
         let is_own = own.optimizer.is_some();
-        if !(learning_rate > 0.0 && learning_rate <= 1.0) {
-            let message = format!("is {learning_rate}; must be above 0 and at most 1");
-            return fail(is_own, "optimizer.learning-rate", message);
-        }
-        if let Some(rate) = self.range_learning_rate
-            && !(rate > 0.0 && rate <= 1.0)
-        {
-            let message = format!("is {rate}; must be above 0 and at most 1");
-            return fail(own.range_learning_rate.is_some(), "range-learning-rate", message);
+        let range_rate = self.range_learning_rate;
+        for (is_own, key, rate) in [
+            (is_own, "optimizer.learning-rate", Some(learning_rate)),
+            (own.range_learning_rate.is_some(), "range-learning-rate", range_rate),
+        ] {
+            if let Some(rate) = rate.filter(|&rate| !(rate > 0.0 && rate <= 1.0)) {
+                let message = format!("is {rate}; must be above 0 and at most 1");
+                return fail(is_own, key, message);
+            }
         }
         if !(0.0..1.0).contains(&weight_decay) {
             let message = format!("is {weight_decay}; must be at least 0 and below 1");

@@ -15,12 +15,12 @@ const EPSILON: f64 = 1e-12;
 /// normalization compute what they did. Mean and deviation count as constants in the gradient, as in
 /// the authors' code.
 pub(super) fn normalize<const D: usize>(weight: Tensor<D>, deviation: f32) -> Tensor<D> {
-    let fixed = weight.clone().detach();
-    let mean = fixed.clone().mean();
-    let variance = (fixed - mean.clone().expand(weight.dims())).square().mean();
-    let factor = (variance + EPSILON).sqrt().recip() * deviation;
     let shape = weight.dims();
-    (weight - mean.expand(shape)) * factor.expand(shape)
+    let mean = weight.clone().detach().mean();
+    let centered = weight - mean.expand(shape);
+    let variance = centered.clone().detach().square().mean();
+    let factor = (variance + EPSILON).sqrt().recip() * deviation;
+    centered * factor.expand(shape)
 }
 
 /// The standard deviation of a weight.

@@ -192,6 +192,11 @@ fn values_that_cannot_be_are_refused_with_those_that_can() {
         ),
         (
             OPTIMIZER,
+            "optimizer = { name = \"adamw\", learning-rate = 5e-3 }\nrange-learning-rate = 2",
+            ["train.range-learning-rate is 2", "above 0 and at most 1"],
+        ),
+        (
+            OPTIMIZER,
             "optimizer = { name = \"adamw\", learning-rate = 0.1, momentum = 0.9 }",
             ["train.optimizer.momentum", "belongs to `sgd`"],
         ),
