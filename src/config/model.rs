@@ -83,7 +83,7 @@ pub struct ModelConfig {
     /// The last layer of a model that starts from a file of weights.
     #[serde(default)]
     pub head: Head,
-    /// Settings of `bert` that has no pretrained folder.
+    /// Settings of `bert`; of one that starts from a pretrained folder `pooling` alone.
     #[serde(default)]
     pub bert: BertConfig,
     /// Settings of `resnet`.
@@ -147,6 +147,14 @@ impl ModelConfig {
                 ));
             }
             _ => {}
+        }
+        let pooling_alone = BertConfig { pooling: self.bert.pooling, ..BertConfig::default() };
+        if self.arch == Arch::Bert && self.pretrained.is_some() && self.bert != pooling_alone {
+            return Err(Problem::new(
+                "model.bert",
+                "sets more than `pooling` beside a pretrained folder, whose config.json says the rest; \
+                 leave the other keys out",
+            ));
         }
         for (table, result) in [
             ("vit", self.vit.validate()),

@@ -272,18 +272,22 @@ impl Default for TextConfig {
 }
 
 /// `[task.glue]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct GlueConfig {
     /// Longest sentence or pair in tokens, with the special ones; longer ones are cut.
     pub max_length: usize,
     /// Training examples to use; all of them by default.
     pub train_examples: Option<usize>,
+    /// Part of every class of the training examples (0 to 1), or of all those of about one score,
+    /// that training watches instead of learning from it, with `dev` measured at the end. Without
+    /// it training learns from all and watches `dev`.
+    pub valid_fraction: Option<f64>,
 }
 
 impl Default for GlueConfig {
     fn default() -> Self {
-        Self { max_length: 128, train_examples: None }
+        Self { max_length: 128, train_examples: None, valid_fraction: None }
     }
 }
 
@@ -333,9 +337,11 @@ impl Default for TranslationConfig {
 
 impl TaskConfig {
     pub(super) fn validate(&self) -> Result<(), Problem> {
+        let half = |fraction: Option<f64>| fraction.unwrap_or(0.5);
         for (key, fraction) in [
             ("task.digits.valid-fraction", self.digits.valid_fraction),
             ("task.images.valid-fraction", self.images.valid_fraction),
+            ("task.glue.valid-fraction", half(self.glue.valid_fraction)),
         ] {
             if !(fraction > 0.0 && fraction < 1.0) {
                 let message = format!("is {fraction}; must be above 0 and below 1");

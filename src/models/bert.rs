@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointError, Classifier, Naming, Tagger, Tags, load_checkpoint};
 use crate::nn::{
-    EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout,
+    EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout, mean_until,
     select_positions,
 };
 
@@ -42,6 +42,20 @@ pub struct BertConfig {
     pub layer_norm_eps: f64,
     /// Standard deviation of the weights at the start.
     pub initializer_range: f64,
+    /// What stands for a whole sequence.
+    pub pooling: Pooling,
+}
+
+/// What of the last encoder layer stands for a whole sequence: the pooler and a head read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// Its first token, as in BERT.
+    #[default]
+    FirstToken,
+    /// The mean of its tokens, as sentence encoders are trained (Reimers and Gurevych 2019, arXiv
+    /// 1908.10084).
+    Mean,
 }
 
 impl Default for BertConfig {
@@ -58,6 +72,7 @@ impl Default for BertConfig {
             attention_probs_dropout_prob: 0.1,
             layer_norm_eps: 1e-12,
             initializer_range: 0.02,
+            pooling: Pooling::FirstToken,
         }
     }
 }
@@ -81,15 +96,18 @@ struct PublishedConfig {
     position_embedding_type: Option<String>,
 }
 
-/// A BERT encoder: embeddings, a stack of encoder layers, and a pooler on the first token.
+/// A BERT encoder: embeddings, a stack of encoder layers, and a pooler.
 #[derive(Module, Debug)]
 pub struct Bert {
     /// Sum of word, position and token-type embeddings.
     pub embeddings: Embeddings,
     /// The encoder layers, first to last.
     pub layers: Vec<EncoderLayer>,
-    /// Linear layer and tanh on the first token.
+    /// Linear layer and tanh on what stands for the sequence.
     pub pooler: Quantized<Linear>,
+    /// What that is.
+    #[module(skip)]
+    pub pooling: Pooling,
 }
 
 /// Word, position and token-type embeddings, summed and normalized.
@@ -175,15 +193,16 @@ impl BertConfig {
             },
             layers: (0..self.num_hidden_layers).map(|_| layer.init(device)).collect(),
             pooler: self.linear(self.hidden_size, device),
+            pooling: self.pooling,
         }
     }
 
-    /// Makes a classifier with a fresh head on the first token.
+    /// Makes a classifier with a fresh head.
     pub fn init_classifier(&self, classes: usize, device: &Device) -> BertClassifier {
         self.classifier(self.init(device), classes, device)
     }
 
-    /// Makes a model of one number with a fresh head on the first token.
+    /// Makes a model of one number with a fresh head.
     pub fn init_regressor(&self, device: &Device) -> BertRegressor {
         self.regressor(self.init(device), device)
     }
@@ -223,7 +242,8 @@ impl BertConfig {
         Initializer::Normal { mean: 0.0, std: self.initializer_range }
     }
 
-    /// Reads the `config.json` of a published folder.
+    /// Reads the `config.json` of a published folder. It does not say what stands for a sequence:
+    /// that is the first token until [`BertConfig::pooling`] is set.
     ///
     /// # Errors
     ///
@@ -273,6 +293,7 @@ impl BertConfig {
             attention_probs_dropout_prob: config.attention_probs_dropout_prob,
             layer_norm_eps: config.layer_norm_eps,
             initializer_range: config.initializer_range,
+            pooling: Pooling::FirstToken,
         })
     }
 }
@@ -329,8 +350,16 @@ impl Bert {
         for layer in &self.layers {
             hidden = layer.forward(hidden, batch.padding.clone());
         }
-        let first = hidden.clone().narrow(1, 0, 1).squeeze_dim::<2>(1);
-        BertOutput { hidden, pooled: self.pooler.forward(first).tanh() }
+        let sequence = match self.pooling {
+            Pooling::FirstToken => hidden.clone().narrow(1, 0, 1).squeeze_dim(1),
+            Pooling::Mean => mean_until(hidden.clone(), batch.padding),
+        };
+        BertOutput { hidden, pooled: self.pooler.forward(sequence).tanh() }
+    }
+
+    /// The same encoder with another pooling.
+    pub fn with_pooling(self, pooling: Pooling) -> Self {
+        Self { pooling, ..self }
     }
 }
 
@@ -353,7 +382,7 @@ impl Embeddings {
     }
 }
 
-/// A BERT encoder with a linear layer to classes on the pooled first token.
+/// A BERT encoder with a linear layer to classes on the pooler's result.
 #[derive(Module, Debug)]
 pub struct BertClassifier {
     /// The encoder.
@@ -371,10 +400,11 @@ impl BertClassifier {
     pub fn from_published(
         folder: &Path,
         classes: usize,
+        pooling: Pooling,
         device: &Device,
     ) -> Result<Self, CheckpointError> {
         let (bert, config) = Bert::from_published(folder, device)?;
-        Ok(config.classifier(bert, classes, device))
+        Ok(config.classifier(bert.with_pooling(pooling), classes, device))
     }
 }
 
@@ -389,7 +419,7 @@ impl Classifier for BertClassifier {
     }
 }
 
-/// A BERT encoder with a linear layer to one number on the pooled first token.
+/// A BERT encoder with a linear layer to one number on the pooler's result.
 #[derive(Module, Debug)]
 pub struct BertRegressor {
     /// The encoder.
@@ -404,9 +434,13 @@ impl BertRegressor {
     /// # Errors
     ///
     /// Those of [`Bert::from_published`].
-    pub fn from_published(folder: &Path, device: &Device) -> Result<Self, CheckpointError> {
+    pub fn from_published(
+        folder: &Path,
+        pooling: Pooling,
+        device: &Device,
+    ) -> Result<Self, CheckpointError> {
         let (bert, config) = Bert::from_published(folder, device)?;
-        Ok(config.regressor(bert, device))
+        Ok(config.regressor(bert.with_pooling(pooling), device))
     }
 
     /// One number for every sequence, `[batch]`.
@@ -417,7 +451,7 @@ impl BertRegressor {
 }
 
 /// A BERT encoder that tags words (Chen et al. 2019, arXiv 1902.10909): a linear layer to slot
-/// labels on every word's first sub-word, and one to intents on the pooled first token.
+/// labels on every word's first sub-word, and one to intents on the pooler's result.
 #[derive(Module, Debug)]
 pub struct BertTagger {
     /// The encoder.
@@ -438,10 +472,11 @@ impl BertTagger {
         folder: &Path,
         labels: usize,
         intents: usize,
+        pooling: Pooling,
         device: &Device,
     ) -> Result<Self, CheckpointError> {
         let (bert, config) = Bert::from_published(folder, device)?;
-        Ok(config.tagger(bert, labels, intents, device))
+        Ok(config.tagger(bert.with_pooling(pooling), labels, intents, device))
     }
 }
 
@@ -503,6 +538,21 @@ mod tests {
         for (a, b) in [(&second, &both), (&both, &Tensor::from_data(none, &device))] {
             let least = (a.clone() - b.clone()).abs().max_dim(1).min().into_scalar::<f32>();
             assert!(least > 1e-3, "types change the logits by {least}");
+        }
+    }
+
+    #[test]
+    fn mean_pooling_reads_all_tokens_but_the_padding() {
+        let device = Device::default();
+        device.seed(25);
+        let bert = BertConfig { pooling: Pooling::Mean, ..config() }.init(&device);
+        let BertOutput { hidden, pooled } = bert.forward(pairs(&device));
+        for (row, length) in [(0, 5), (1, 2)] {
+            let tokens = hidden.clone().narrow(0, row, 1).narrow(1, 0, length).mean_dim(1);
+            let expected = bert.pooler.forward(tokens.squeeze_dim::<2>(1)).tanh();
+            let found = pooled.clone().narrow(0, row, 1).into_data();
+            let tolerance = Tolerance::rel_abs(1e-5, 1e-6);
+            found.assert_approx_eq::<f32>(&expected.into_data(), tolerance);
         }
     }
 

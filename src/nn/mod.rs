@@ -25,6 +25,6 @@ pub use decoder::{DecoderCache, DecoderLayer};
 pub use fused::{LayerNorm, batch_norm, conv2d, dropout, linear};
 pub use gru::{Gru, GruConfig};
 pub use lstm::{Lstm, LstmConfig, LstmState};
-pub use positions::{padding_after, reverse_sequences, select_positions};
+pub use positions::{mean_until, padding_after, reverse_sequences, select_positions};
 pub use quantized::{Layer, Quantized};
 pub use transformer::{EncoderLayer, EncoderLayerConfig};

@@ -16,6 +16,18 @@ pub fn select_positions(x: Tensor<3>, positions: Tensor<2, Int>) -> Tensor<3> {
     x.reshape([batch * length, width]).select(0, rows).reshape([batch, count, width])
 }
 
+/// The mean of the elements of every sequence until it ends; each has at least one.
+///
+/// # Shapes
+///
+/// - x: `[batch, length, width]`; padding, true where a sequence has ended: `[batch, length]`
+/// - output: `[batch, width]`
+pub fn mean_until(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<2> {
+    let counts = padding.bool_not().float();
+    let shares = counts.clone() / counts.sum_dim(1);
+    (x * shares.unsqueeze_dim::<3>(2)).sum_dim(1).squeeze_dim(1)
+}
+
 /// True where a sequence has ended.
 ///
 /// # Shapes

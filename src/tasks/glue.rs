@@ -14,13 +14,15 @@ use crate::config::{Config, TaskName};
 use crate::data::catalog::Locations;
 use crate::data::glue::{GlueExample, GlueSplit, GlueTask, Target, read_glue};
 use crate::data::report::Report;
+use crate::data::{DataError, Split};
 use crate::models::bert::{BertClassifier, BertRegressor};
 
-/// Both parts of a task as tokens.
+/// All parts of a task as tokens.
 struct Encoded {
     pretrained: Pretrained,
     train: (Tokens, Vec<Target>),
-    dev: (Tokens, Vec<Target>),
+    /// What is measured, by name; the first is what training watches.
+    evaluation: Vec<(&'static str, (Tokens, Vec<Target>))>,
     report: Report,
 }
 
@@ -28,12 +30,18 @@ fn encode(task: GlueTask, config: &Config, locations: &Locations) -> Result<Enco
     let settings = &config.task.glue;
     let pretrained =
         Pretrained::open(config, locations, settings.max_length, "task.glue.max-length")?;
+    let seed = config.train.seed;
     let mut train = read_glue(task, GlueSplit::Train, locations)?;
+    let mut evaluation = vec![("dev", read_glue(task, GlueSplit::Dev, locations)?)];
+    if let Some(fraction) = settings.valid_fraction {
+        let (rest, held_out) = hold_out(train, fraction, seed)?;
+        train = rest;
+        evaluation.insert(0, ("valid", held_out));
+    }
     if let Some(count) = settings.train_examples {
-        train.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed));
+        train.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         train.truncate(count);
     }
-    let dev = read_glue(task, GlueSplit::Dev, locations)?;
     let mut report = Report::default();
     let mut part = |examples: Vec<GlueExample>| -> Result<_, TaskError> {
         let texts: Vec<_> = examples.iter().map(|e| (e.text.as_str(), e.pair.as_deref())).collect();
@@ -42,8 +50,30 @@ fn encode(task: GlueTask, config: &Config, locations: &Locations) -> Result<Enco
         let targets = examples.iter().map(|example| example.target).collect();
         Ok((Tokens::new(encoded, pretrained.tokenizer.pad_id()), targets))
     };
-    let (train, dev) = (part(train)?, part(dev)?);
-    Ok(Encoded { pretrained, train, dev, report })
+    let train = part(train)?;
+    let evaluation = evaluation
+        .into_iter()
+        .map(|(name, examples)| Ok((name, part(examples)?)))
+        .collect::<Result<_, TaskError>>()?;
+    Ok(Encoded { pretrained, train, evaluation, report })
+}
+
+/// Draws a part of the examples of every class, or of every score when rounded: what is left, and it.
+fn hold_out(
+    examples: Vec<GlueExample>,
+    fraction: f64,
+    seed: u64,
+) -> Result<(Vec<GlueExample>, Vec<GlueExample>), DataError> {
+    let class = |example: &GlueExample| match example.target {
+        Target::Class(label) => label,
+        Target::Score(score) => score.round() as u32,
+    };
+    let classes: Vec<u32> = examples.iter().map(class).collect();
+    let split = Split::stratified(&classes, fraction, seed)?;
+    let mut examples: Vec<_> = examples.into_iter().map(Some).collect();
+    let mut take =
+        |rows: Vec<usize>| rows.into_iter().filter_map(|row| examples[row].take()).collect();
+    Ok((take(split.train), take(split.held_out)))
 }
 
 /// CoLA (Matthews correlation), MRPC (F1) or RTE (accuracy), with a fresh head.
@@ -56,7 +86,7 @@ pub(super) fn classification(
         TaskName::Mrpc => ("mrpc", GlueTask::Mrpc, ClassMetric::F1),
         _ => ("rte", GlueTask::Rte, ClassMetric::Accuracy),
     };
-    let Encoded { pretrained, train, dev, report } = encode(task, config, locations)?;
+    let Encoded { pretrained, train, evaluation, report } = encode(task, config, locations)?;
     let source = |(tokens, targets): (Tokens, Vec<Target>)| {
         let label = |target| match target {
             Target::Class(label) => label,
@@ -68,10 +98,11 @@ pub(super) fn classification(
         name,
         objective: Classification::new(metric),
         build: Box::new(move |device| {
-            Ok(BertClassifier::from_published(&pretrained.folder, task.classes(), device)?)
+            let Pretrained { folder, pooling, .. } = &pretrained;
+            Ok(BertClassifier::from_published(folder, task.classes(), *pooling, device)?)
         }),
         train: source(train),
-        evaluation: vec![("dev", source(dev))],
+        evaluation: evaluation.into_iter().map(|(name, part)| (name, source(part) as _)).collect(),
         report,
     })
 }
@@ -81,7 +112,8 @@ pub(super) fn similarity(
     config: &Config,
     locations: &Locations,
 ) -> Result<SupervisedTask<Regression>, TaskError> {
-    let Encoded { pretrained, train, dev, report } = encode(GlueTask::Stsb, config, locations)?;
+    let Encoded { pretrained, train, evaluation, report } =
+        encode(GlueTask::Stsb, config, locations)?;
     let source = |(tokens, targets): (Tokens, Vec<Target>)| {
         let score = |target| match target {
             Target::Score(score) => score,
@@ -93,10 +125,35 @@ pub(super) fn similarity(
         name: "stsb",
         objective: Regression,
         build: Box::new(move |device| {
-            Ok(BertRegressor::from_published(&pretrained.folder, device)?)
+            let Pretrained { folder, pooling, .. } = &pretrained;
+            Ok(BertRegressor::from_published(folder, *pooling, device)?)
         }),
         train: source(train),
-        evaluation: vec![("dev", source(dev))],
+        evaluation: evaluation.into_iter().map(|(name, part)| (name, source(part) as _)).collect(),
         report,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_out_has_the_proportions_of_the_whole_and_is_not_trained_on() {
+        let example =
+            |(index, target)| GlueExample { text: format!("{index}"), pair: None, target };
+        let examples =
+            |targets: Vec<Target>| targets.into_iter().enumerate().map(example).collect();
+        let classes = (0..90).map(|i| Target::Class(u32::from(i % 3 == 0))).collect();
+        let scores = (0..90).map(|i| Target::Score(if i % 3 == 0 { 4.8 } else { 0.2 })).collect();
+        for targets in [classes, scores] {
+            let whole: Vec<GlueExample> = examples(targets);
+            let (train, held_out) = hold_out(whole.clone(), 0.2, 7).unwrap();
+            assert_eq!((train.len(), held_out.len()), (72, 18));
+            let high = |target| matches!(target, Target::Class(1) | Target::Score(4.8));
+            assert_eq!(held_out.iter().filter(|e| high(e.target)).count(), 6);
+            assert!(whole.iter().all(|e| train.contains(e) != held_out.contains(e)));
+            assert_eq!(hold_out(whole, 0.2, 7).unwrap().1, held_out);
+        }
+    }
 }

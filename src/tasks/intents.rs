@@ -336,7 +336,7 @@ pub(super) fn bert(
 ) -> Result<SupervisedTask<Tagging<BertTagger>>, TaskError> {
     let data = read(config, locations)?;
     let classes = data.2;
-    let Pretrained { folder, tokenizer } =
+    let Pretrained { folder, tokenizer, pooling } =
         Pretrained::open(config, locations, config.task.intents.max_tokens, MAX_TOKENS)?;
     let inputs = |_: &IntentData, requests: &[Utterance]| {
         let texts: Vec<&[String]> = requests.iter().map(|r| r.words.as_slice()).collect();
@@ -345,7 +345,8 @@ pub(super) fn bert(
         Ok((Words { tokens: Tokens::new(sequences, tokenizer.pad_id()), places }, found))
     };
     let build = move |device: &Device| {
-        Ok(BertTagger::from_published(&folder, classes.slots, classes.intents, device)?)
+        let Classes { slots, intents } = classes;
+        Ok(BertTagger::from_published(&folder, slots, intents, pooling, device)?)
     };
     task(data, inputs, Box::new(build))
 }

@@ -7,12 +7,13 @@ use crate::config::Config;
 use crate::data::DataError;
 use crate::data::catalog::Locations;
 use crate::data::tokenizer::Tokenizer;
-use crate::models::bert::BertConfig;
+use crate::models::bert::{BertConfig, Pooling};
 
 /// A published BERT folder that is known to be there and to fit together.
 pub(super) struct Pretrained {
     pub(super) folder: PathBuf,
     pub(super) tokenizer: Tokenizer,
+    pub(super) pooling: Pooling,
 }
 
 impl Pretrained {
@@ -41,7 +42,7 @@ impl Pretrained {
             );
             return Err(TaskError::Data(DataError::Tokenizer { path, reason }));
         }
-        Ok(Self { folder, tokenizer })
+        Ok(Self { folder, tokenizer, pooling: config.model.bert.pooling })
     }
 }
 

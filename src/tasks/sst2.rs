@@ -30,7 +30,7 @@ pub(super) fn bert(
     let settings = &config.task.sst2;
     let pretrained =
         Pretrained::open(config, locations, settings.max_length, "task.sst2.max-length")?;
-    let Pretrained { folder, tokenizer } = pretrained;
+    let Pretrained { folder, tokenizer, pooling } = pretrained;
 
     let sentences = read_sst2(GlueSplit::Train, locations)?;
     let dev = read_sst2(GlueSplit::Dev, locations)?;
@@ -66,7 +66,7 @@ pub(super) fn bert(
         objective: Classification::new(ClassMetric::Accuracy),
         train,
         build: Box::new(move |device| {
-            Ok(BertClassifier::from_published(&folder, CLASSES, device)?)
+            Ok(BertClassifier::from_published(&folder, CLASSES, pooling, device)?)
         }),
         evaluation,
         report,

@@ -218,6 +218,30 @@ fn whole_sentences_can_be_held_out() {
 }
 
 #[test]
+fn pairs_of_sentences_are_learned_with_a_part_of_them_held_out() {
+    let workspace = workspace();
+    let pairs = |count: usize| {
+        let row = |i: usize| {
+            let label = ["entailment", "not_entailment"][i % 2];
+            format!("{i}\tthe {} film\t{} plot\t{label}\n", ["good", "bad"][i % 2], i % 3)
+        };
+        let header = "index\tsentence1\tsentence2\tlabel\n".to_string();
+        (0..count).map(row).fold(header, |text, row| text + &row)
+    };
+    workspace.write("data/glue/RTE/train.tsv", pairs(40));
+    workspace.write("data/glue/RTE/dev.tsv", pairs(6));
+    let whole = ["task.name=rte", "task.glue.valid-fraction=1"];
+    train(&workspace, &whole).code(2).says(["task.glue.valid-fraction is 1", "below 1"]);
+    let sets = ["task.name=rte", "task.glue.valid-fraction=0.25", "model.bert.pooling=mean"];
+    train(&workspace, &sets).success();
+    let summary = workspace.json("run/summary.json");
+    assert_eq!(summary["train_examples"], 30);
+    let splits = &summary["splits"]["quantized"];
+    let found = [0, 1].map(|i| (&splits[i]["split"], &splits[i]["examples"]));
+    assert_eq!(found, [(&"valid".into(), &10.into()), (&"dev".into(), &6.into())]);
+}
+
+#[test]
 fn a_weights_file_that_does_not_fit_is_refused_with_the_tensor() {
     let workspace = workspace();
     let file = "pretrained/tiny/model.safetensors";
@@ -260,6 +284,11 @@ fn a_pretrained_folder_that_is_missing_or_of_another_kind_is_refused() {
         "no pretrained model `absent`",
         "data/pretrained/absent",
         "AUSN_PRETRAINED_DIR",
+    ]);
+    train(&workspace, &["model.bert.hidden-size=32"]).code(2).says([
+        "model.bert",
+        "sets more than `pooling`",
+        "leave the other keys out",
     ]);
     let mut gpt = bert_config();
     gpt["model_type"] = "gpt2".into();
