@@ -26,6 +26,9 @@ pub struct SplitScore {
     pub split: String,
     /// The value of the task's metric.
     pub value: f64,
+    /// Its standard error over the examples, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
     /// The number of examples.
     pub examples: usize,
     /// Whatever else the task measures.
@@ -37,7 +40,7 @@ pub struct SplitScore {
 impl fmt::Display for SplitScore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.4}  on {} ({} examples", self.value, self.split, self.examples)?;
-        for Measure { name, value } in &self.others {
+        for Measure { name, value, .. } in &self.others {
             write!(f, "; {name} {value:.4}")?;
         }
         f.write_str(")")
@@ -99,9 +102,9 @@ fn score<T: Task>(
     let indices = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
     let score = task.evaluate(network, &mut Prefetch::new(source.clone(), indices, device))?;
     let mut measures = score.measures.into_iter();
-    let value = measures.next().expect("a task has a metric").value;
+    let Measure { value, standard_error, .. } = measures.next().expect("a task has a metric");
     let (split, examples) = (split.name.to_string(), score.examples);
-    Ok(SplitScore { split, value, examples, others: measures.collect() })
+    Ok(SplitScore { split, value, standard_error, examples, others: measures.collect() })
 }
 
 /// What the quantizers measured since they were told to, under the name of a stage.

@@ -58,6 +58,12 @@ impl Accuracy {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.correct += other.correct;
+        self.examples += other.examples;
+    }
+
     /// The accuracy.
     ///
     /// # Errors

@@ -90,6 +90,15 @@ impl MeanAveragePrecision {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        for (number, seen) in &other.classes {
+            let class = self.classes.entry(*number).or_default();
+            class.true_boxes += seen.true_boxes;
+            class.detections.extend(&seen.detections);
+        }
+    }
+
     /// mAP@0.5.
     ///
     /// # Errors

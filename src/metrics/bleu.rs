@@ -97,6 +97,17 @@ impl Bleu {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        for order in 0..ORDER {
+            self.matches[order] += other.matches[order];
+            self.totals[order] += other.totals[order];
+        }
+        self.hypothesis_tokens += other.hypothesis_tokens;
+        self.reference_tokens += other.reference_tokens;
+        self.translations += other.translations;
+    }
+
     /// BLEU over all translations.
     ///
     /// # Errors

@@ -32,6 +32,12 @@ impl F1 {
         self.examples += 1;
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.matches.merge(&other.matches);
+        self.examples += other.examples;
+    }
+
     /// The part of the predicted positives that are positive.
     ///
     /// # Errors
@@ -76,6 +82,12 @@ pub(super) struct Matches {
 }
 
 impl Matches {
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.correct += other.correct;
+        self.predicted += other.predicted;
+        self.truth += other.truth;
+    }
+
     pub(super) fn precision(&self) -> f64 {
         ratio(self.correct, self.predicted)
     }

@@ -37,6 +37,14 @@ impl Matthews {
         *count += 1;
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.true_positives += other.true_positives;
+        self.true_negatives += other.true_negatives;
+        self.false_positives += other.false_positives;
+        self.false_negatives += other.false_negatives;
+    }
+
     /// The correlation.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! What tasks measure, as pure arithmetic on single numbers, without tensors.
 //!
 //! Each metric is an accumulator: `add` takes an example (or what a batch sums up to), `value` gives the figure over
-//! everything added so far, and so the figure of a whole data set, never a mean of batches. Sums are in 64-bit floats.
+//! everything added so far, and so the figure of a whole data set, never a mean of batches; `merge` adds what another
+//! accumulator has seen. Sums are in 64-bit floats.
 //!
 //! | metric | figure | computed as by |
 //! |---|---|---|

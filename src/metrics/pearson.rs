@@ -34,6 +34,12 @@ impl Pearson {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.predicted.extend(&other.predicted);
+        self.truth.extend(&other.truth);
+    }
+
     /// The correlation.
     ///
     /// # Errors

@@ -42,6 +42,12 @@ impl Perplexity {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+    }
+
     /// The perplexity.
     ///
     /// # Errors

@@ -57,6 +57,12 @@ impl SlotF1 {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.matches.merge(&other.matches);
+        self.sentences += other.sentences;
+    }
+
     /// The part of the predicted entities that are right.
     ///
     /// # Errors

@@ -32,6 +32,12 @@ impl Spearman {
         Ok(())
     }
 
+    /// Adds what another accumulator has seen.
+    pub fn merge(&mut self, other: &Self) {
+        self.predicted.extend(&other.predicted);
+        self.truth.extend(&other.truth);
+    }
+
     /// The correlation.
     ///
     /// # Errors

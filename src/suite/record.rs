@@ -12,6 +12,7 @@ use crate::tasks::Unit;
 use crate::train::LayerBits;
 
 const RECORD: &str = "result.json";
+const LAYERS: &str = "layers.csv";
 
 /// What became of a cell: `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct RunScore {
     pub split: String,
     /// The value.
     pub value: f64,
+    /// Its standard error over the examples, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
     /// Examples that it was measured on.
     pub examples: usize,
     /// Whatever else was measured: name and value.
@@ -117,6 +121,9 @@ pub struct RunMeasure {
     pub name: String,
     /// The value.
     pub value: f64,
+    /// Its standard error over the examples, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
 }
 
 impl Record {
@@ -155,10 +162,10 @@ impl Record {
             serde_json::from_str(&text).map_err(|e| SuiteError::file("read", &path, e))?;
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
-        let layers = cell.run.join("layers.csv");
+        let layers = cell.run.join(LAYERS);
         if layers.is_file() {
             let bytes = fs::read(&layers).map_err(|e| SuiteError::file("read", &layers, e))?;
-            write_file(&cell.kept.join("layers.csv"), &bytes)?;
+            write_file(&cell.kept.join(LAYERS), &bytes)?;
         }
         write_file(&cell.kept.join("epochs.jsonl"), epochs(&cell.run)?.as_bytes())?;
         record.save(cell)?;
@@ -192,6 +199,64 @@ impl Record {
         let mut text = serde_json::to_string_pretty(self).expect("a record is plain data");
         text.push('\n');
         write_file(&cell.kept.join(RECORD), text.as_bytes())
+    }
+}
+
+/// How far a run's quantized tensors are from what they were in float, straight after calibration: means over the
+/// tensors of the layer error log.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TensorErrors {
+    /// Signal-to-quantization-noise ratio, in dB.
+    pub sqnr_db: f64,
+    /// What clipping makes of the squared error, 0 to 1; the rest is rounding.
+    pub clipping_share: f64,
+}
+
+/// A line of the layer error log.
+#[derive(Deserialize)]
+struct LayerLine {
+    stage: String,
+    kind: String,
+    clipping_share: f64,
+    sqnr_db: Option<f64>,
+}
+
+impl TensorErrors {
+    /// Of what is kept of a cell: weights and activations. None where it quantizes none, and of tensors that lost nothing.
+    ///
+    /// # Errors
+    ///
+    /// A layer error log that cannot be read.
+    pub(super) fn load(cell: &Cell) -> Result<[Option<Self>; 2], SuiteError> {
+        let path = cell.kept.join(LAYERS);
+        if !path.is_file() {
+            return Ok([None, None]);
+        }
+        let lines = csv::Reader::from_path(&path)
+            .and_then(|mut reader| reader.deserialize().collect::<Result<Vec<LayerLine>, _>>());
+        let lines = lines.map_err(|error| SuiteError::File {
+            action: "read",
+            path,
+            reason: error.to_string(),
+        })?;
+        Ok(["weight", "activation"].map(|kind| {
+            let lines = lines.iter().filter(|line| line.stage == "calibrated" && line.kind == kind);
+            let found = lines.filter_map(|line| {
+                let sqnr_db = line.sqnr_db.filter(|sqnr| sqnr.is_finite())?;
+                Some(Self { sqnr_db, clipping_share: line.clipping_share })
+            });
+            Self::mean(found)
+        }))
+    }
+
+    /// The mean of some; none of none.
+    pub(super) fn mean(errors: impl Iterator<Item = Self> + Clone) -> Option<Self> {
+        let count = errors.clone().count();
+        let mean = |of: fn(Self) -> f64| errors.clone().map(of).sum::<f64>() / count as f64;
+        (count > 0).then(|| Self {
+            sqnr_db: mean(|error| error.sqnr_db),
+            clipping_share: mean(|error| error.clipping_share),
+        })
     }
 }
 

@@ -86,35 +86,26 @@ impl<N: Classifier> Objective for Classification<N> {
         cross_entropy(network.forward(batch.input), batch.targets)
     }
 
-    fn predict(&self, network: &N, batch: Self::Batch) -> (Tensor<1>, Predictions) {
+    fn predict(&self, network: &N, batch: Self::Batch) -> (Tensor<1>, Vec<Prediction>) {
         let logits = network.forward(batch.input);
         let [_, classes] = logits.dims();
         let loss = cross_entropy(logits.clone(), batch.targets.clone());
-        let predictions = Predictions {
-            logits: logits.into_data().iter::<f32>().collect(),
-            classes,
-            targets: batch.targets.into_data().iter::<i64>().map(|t| t as usize).collect(),
-        };
-        (loss, predictions)
+        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let targets = batch.targets.into_data();
+        let predictions = logits.chunks_exact(classes).zip(targets.iter::<i64>());
+        let predictions =
+            predictions.map(|(row, t)| Prediction { logits: row.to_vec(), target: t as usize });
+        (loss, predictions.collect())
     }
 }
 
-/// Logits of a batch and the true classes.
+/// The logits of an example and its true class.
 #[derive(Clone, Debug)]
-pub struct Predictions {
-    /// Logits, row by row.
+pub struct Prediction {
+    /// The logits.
     pub logits: Vec<f32>,
-    /// Logits in a row.
-    pub classes: usize,
-    /// The true class of every row.
-    pub targets: Vec<usize>,
-}
-
-impl Predictions {
-    /// The logits and the true class of each example.
-    pub fn examples(&self) -> impl Iterator<Item = (&[f32], usize)> {
-        self.logits.chunks_exact(self.classes).zip(self.targets.iter().copied())
-    }
+    /// The true class.
+    pub target: usize,
 }
 
 /// Measures classes.
@@ -130,20 +121,27 @@ pub struct ClassificationMeter {
 }
 
 impl Meter for ClassificationMeter {
-    type Outcome = Predictions;
+    type Example = Prediction;
 
-    fn add(&mut self, batch: &Predictions) -> Result<(), MetricError> {
-        for (logits, target) in batch.examples() {
-            self.top1.add(logits, target)?;
-            self.top5.add(logits, target)?;
-            if let &[negative, positive] = logits {
-                self.f1.add(positive > negative, target == 1);
-                self.matthews.add(positive > negative, target == 1);
-            }
+    fn add(&mut self, Prediction { logits, target }: &Prediction) -> Result<(), MetricError> {
+        self.top1.add(logits, *target)?;
+        self.top5.add(logits, *target)?;
+        if let &[negative, positive] = &logits[..] {
+            self.f1.add(positive > negative, *target == 1);
+            self.matthews.add(positive > negative, *target == 1);
         }
-        self.examples += batch.targets.len();
-        self.classes = batch.classes;
+        self.examples += 1;
+        self.classes = logits.len();
         Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.top1.merge(&other.top1);
+        self.top5.merge(&other.top5);
+        self.f1.merge(&other.f1);
+        self.matthews.merge(&other.matthews);
+        self.examples += other.examples;
+        self.classes = other.classes;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {

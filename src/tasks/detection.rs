@@ -136,16 +136,19 @@ pub struct DetectionMeter {
 }
 
 impl Meter for DetectionMeter {
-    type Outcome = Vec<Detected>;
+    type Example = Detected;
 
-    fn add(&mut self, images: &Vec<Detected>) -> Result<(), MetricError> {
-        for Detected { found, objects } in images {
-            let kept: Vec<Detection> =
-                nms(found, OVERLAP)?.into_iter().map(|index| found[index]).collect();
-            self.precision.add(&kept, objects)?;
-        }
-        self.examples += images.len();
+    fn add(&mut self, Detected { found, objects }: &Detected) -> Result<(), MetricError> {
+        let kept: Vec<Detection> =
+            nms(found, OVERLAP)?.into_iter().map(|index| found[index]).collect();
+        self.precision.add(&kept, objects)?;
+        self.examples += 1;
         Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.precision.merge(&other.precision);
+        self.examples += other.examples;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {

@@ -239,20 +239,26 @@ pub struct TagMeter {
 }
 
 impl Meter for TagMeter {
-    type Outcome = Vec<TaggedRequest>;
+    type Example = TaggedRequest;
 
-    fn add(&mut self, requests: &Vec<TaggedRequest>) -> Result<(), MetricError> {
-        for TaggedRequest { intent: (predicted, truth), slots } in requests {
-            let names = |side: fn(&(usize, usize)) -> usize| {
-                slots.iter().map(|pair| self.tags[side(pair)].as_str()).collect::<Vec<_>>()
-            };
-            self.slots.add(&names(|pair| pair.0), &names(|pair| pair.1))?;
-            let correct = predicted == truth;
-            self.correct += usize::from(correct);
-            self.exact += usize::from(correct && slots.iter().all(|(p, t)| p == t));
-        }
-        self.examples += requests.len();
+    fn add(&mut self, request: &TaggedRequest) -> Result<(), MetricError> {
+        let TaggedRequest { intent: (predicted, truth), slots } = request;
+        let names = |side: fn(&(usize, usize)) -> usize| {
+            slots.iter().map(|pair| self.tags[side(pair)].as_str()).collect::<Vec<_>>()
+        };
+        self.slots.add(&names(|pair| pair.0), &names(|pair| pair.1))?;
+        let correct = predicted == truth;
+        self.correct += usize::from(correct);
+        self.exact += usize::from(correct && slots.iter().all(|(p, t)| p == t));
+        self.examples += 1;
         Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.slots.merge(&other.slots);
+        self.correct += other.correct;
+        self.exact += other.exact;
+        self.examples += other.examples;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
@@ -386,7 +392,9 @@ mod tests {
         let mut meter = tagging().meter();
         let right = TaggedRequest { intent: (1, 1), slots: vec![(0, 0), (1, 1), (2, 2)] };
         let wrong = TaggedRequest { intent: (1, 2), slots: vec![(0, 0), (1, 3)] };
-        meter.add(&vec![right, wrong]).unwrap();
+        for request in [right, wrong] {
+            meter.add(&request).unwrap();
+        }
         let measures = meter.measures().unwrap();
         assert_eq!(measures[1], ("intent accuracy", 0.5));
         assert_eq!(measures[2], ("exact match", 0.5));

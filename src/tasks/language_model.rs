@@ -104,11 +104,11 @@ impl Objective for LanguageModelling {
         )
     }
 
-    fn predict(&self, network: &LstmLanguageModel, batch: TextBatch) -> (Tensor<1>, TextLoss) {
+    fn predict(&self, network: &LstmLanguageModel, batch: TextBatch) -> (Tensor<1>, Vec<TextLoss>) {
         let words = batch.counted;
         let loss = self.loss(network, batch);
         let mean: f64 = loss.clone().into_scalar::<f32>().into();
-        (loss, TextLoss { nll: mean * words as f64, words })
+        (loss, vec![TextLoss { nll: mean * words as f64, words }])
     }
 }
 
@@ -129,11 +129,16 @@ pub struct PerplexityMeter {
 }
 
 impl Meter for PerplexityMeter {
-    type Outcome = TextLoss;
+    type Example = TextLoss;
 
     fn add(&mut self, batch: &TextLoss) -> Result<(), MetricError> {
         self.words += batch.words;
         self.perplexity.add(batch.nll, batch.words as u64)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.perplexity.merge(&other.perplexity);
+        self.words += other.words;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
@@ -206,7 +211,7 @@ mod tests {
             let mut meter = PerplexityMeter::default();
             for index in 0..source.len() {
                 let batch = source.batch(&[index], &device).unwrap();
-                meter.add(&LanguageModelling.predict(&model, batch).1).unwrap();
+                meter.add(&LanguageModelling.predict(&model, batch).1[0]).unwrap();
             }
             (meter.measures().unwrap()[0].1, meter.examples())
         };

@@ -1,5 +1,6 @@
 //! Tasks, one file each: which data, which model, loss and metric.
 
+mod bootstrap;
 mod classification;
 mod detection;
 mod digits;
@@ -39,7 +40,7 @@ use crate::nn::FoldError;
 
 pub use classification::{
     ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
-    Predictions,
+    Prediction,
 };
 pub use detection::{Detected, Detecting, DetectionMeter, SceneBatch};
 pub use intents::{TagBatch, TagMeter, TaggedRequest, Tagging};
@@ -175,6 +176,10 @@ pub struct Measure {
     pub name: &'static str,
     /// Its value; accuracies lie between 0 and 1.
     pub value: f64,
+    /// Its standard error over the examples, by the bootstrap; none for a single example, and where
+    /// the metric is not defined for what is drawn of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<f64>,
 }
 
 /// What was measured on a split.

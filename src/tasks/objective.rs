@@ -27,25 +27,29 @@ pub trait Objective: Clone + Debug + Send + Sync + 'static {
     /// The mean loss of a training batch, `[1]`.
     fn loss(&self, network: &Self::Network, batch: Self::Batch) -> Tensor<1>;
 
-    /// The mean loss of an evaluation batch, `[1]`, and what the meter needs of its predictions.
+    /// The mean loss of an evaluation batch, `[1]`, and what the meter needs of its examples.
     fn predict(
         &self,
         network: &Self::Network,
         batch: Self::Batch,
-    ) -> (Tensor<1>, <Self::Meter as Meter>::Outcome);
+    ) -> (Tensor<1>, Vec<<Self::Meter as Meter>::Example>);
 }
 
 /// Accumulates what is measured of a model's predictions.
 pub trait Meter: Clone + Send + Sync + 'static {
-    /// Predictions and truth of a batch, in memory of the host.
-    type Outcome: Send + Sync + 'static;
+    /// Prediction and truth of an example, in memory of the host; of a language model those of a
+    /// batch, whose words do not stand for themselves.
+    type Example: Send + Sync + 'static;
 
-    /// Adds a batch.
+    /// Adds an example.
     ///
     /// # Errors
     ///
     /// Predictions that are not numbers.
-    fn add(&mut self, outcome: &Self::Outcome) -> Result<(), MetricError>;
+    fn add(&mut self, example: &Self::Example) -> Result<(), MetricError>;
+
+    /// Adds what another meter has seen.
+    fn merge(&mut self, other: &Self);
 
     /// All metrics over what was added, by name, the one that counts first.
     ///

@@ -60,15 +60,19 @@ pub struct CorrelationMeter {
 }
 
 impl Meter for CorrelationMeter {
-    type Outcome = Vec<(f32, f32)>;
+    type Example = (f32, f32);
 
-    fn add(&mut self, pairs: &Vec<(f32, f32)>) -> Result<(), MetricError> {
-        for &(predicted, truth) in pairs {
-            self.spearman.add(predicted, truth)?;
-            self.pearson.add(predicted, truth)?;
-        }
-        self.examples += pairs.len();
+    fn add(&mut self, &(predicted, truth): &(f32, f32)) -> Result<(), MetricError> {
+        self.spearman.add(predicted, truth)?;
+        self.pearson.add(predicted, truth)?;
+        self.examples += 1;
         Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.spearman.merge(&other.spearman);
+        self.pearson.merge(&other.pearson);
+        self.examples += other.examples;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {

@@ -10,9 +10,8 @@ use burn::train::metric::{
 };
 use burn::train::{InferenceStep, SupervisedTraining, TrainOutput, TrainStep};
 
-use super::{
-    EvaluationSplit, Measure, Meter, MetricInfo, Objective, Part, Score, Source, Task, TaskError,
-};
+use super::bootstrap::score;
+use super::{EvaluationSplit, Meter, MetricInfo, Objective, Part, Score, Source, Task, TaskError};
 
 use crate::data::DataError;
 use crate::data::report::Report;
@@ -20,7 +19,7 @@ use crate::nn::{FoldBatchNorm, FoldError};
 
 type Examples<O> = Arc<dyn Source<<O as Objective>::Batch>>;
 pub(super) type Build<N> = dyn Fn(&Device) -> Result<N, TaskError> + Send + Sync;
-type Outcome<O> = <<O as Objective>::Meter as Meter>::Outcome;
+type Example<O> = <<O as Objective>::Meter as Meter>::Example;
 
 /// A task: data of one kind, a model for it, and an objective.
 pub struct SupervisedTask<O: Objective> {
@@ -101,14 +100,17 @@ impl<O: Objective> Task for SupervisedTask<O> {
         network: &O::Network,
         batches: &mut dyn Iterator<Item = Result<O::Batch, DataError>>,
     ) -> Result<Score, TaskError> {
-        let mut meter = self.objective.meter();
+        let empty = self.objective.meter();
+        let mut seen = Vec::new();
         for batch in batches {
-            let (_, outcome) = self.objective.predict(network, batch?);
-            meter.add(&outcome)?;
+            let (_, examples) = self.objective.predict(network, batch?);
+            for example in examples {
+                let mut meter = empty.clone();
+                meter.add(&example)?;
+                seen.push(meter);
+            }
         }
-        let measures = meter.measures()?;
-        let measures = measures.into_iter().map(|(name, value)| Measure { name, value }).collect();
-        Ok(Score { measures, examples: meter.examples() })
+        Ok(score(&empty, &seen)?)
     }
 }
 
@@ -134,11 +136,11 @@ impl<O: Objective> TrainStep for Supervised<O::Network, O> {
 
 impl<O: Objective> InferenceStep for Supervised<O::Network, O> {
     type Input = O::Batch;
-    type Output = Evaluated<Outcome<O>>;
+    type Output = Evaluated<Example<O>>;
 
     fn step(&self, batch: O::Batch) -> Self::Output {
-        let (loss, outcome) = self.objective.predict(&self.network, batch);
-        Evaluated { loss: Loss(loss), outcome: Arc::new(outcome) }
+        let (loss, examples) = self.objective.predict(&self.network, batch);
+        Evaluated { loss: Loss(loss), examples: Arc::new(examples) }
     }
 }
 
@@ -159,10 +161,10 @@ impl Adaptor<LossInput> for Loss {
     }
 }
 
-/// The loss of a batch and what was predicted.
+/// The loss of a batch and what was predicted of its examples.
 pub struct Evaluated<T> {
     loss: Loss,
-    outcome: Arc<T>,
+    examples: Arc<Vec<T>>,
 }
 
 impl<T: Send + Sync> ItemLazy for Evaluated<T> {
@@ -177,9 +179,9 @@ impl<T> Adaptor<LossInput> for Evaluated<T> {
     }
 }
 
-impl<T> Adaptor<Arc<T>> for Evaluated<T> {
-    fn adapt(&self) -> Arc<T> {
-        self.outcome.clone()
+impl<T> Adaptor<Arc<Vec<T>>> for Evaluated<T> {
+    fn adapt(&self) -> Arc<Vec<T>> {
+        self.examples.clone()
     }
 }
 
@@ -200,7 +202,7 @@ impl<M: Meter> Measured<M> {
 }
 
 impl<M: Meter> Metric for Measured<M> {
-    type Input = Arc<M::Outcome>;
+    type Input = Arc<Vec<M::Example>>;
 
     fn name(&self) -> MetricName {
         Arc::new(self.info.name.to_string())
@@ -213,10 +215,10 @@ impl<M: Meter> Metric for Measured<M> {
 
     fn update(
         &mut self,
-        outcome: &Self::Input,
+        examples: &Self::Input,
         _metadata: &MetricMetadata,
     ) -> Result<SerializedEntry, TensorReadError> {
-        if let Err(error) = self.meter.add(outcome) {
+        if let Err(error) = examples.iter().try_for_each(|example| self.meter.add(example)) {
             tracing::warn!("validation: {error}");
         }
         Ok(SerializedEntry::not_available(None))

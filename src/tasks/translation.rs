@@ -117,17 +117,26 @@ pub struct TranslationMeter {
 }
 
 impl Meter for TranslationMeter {
-    type Outcome = Vec<Translated>;
+    type Example = Translated;
 
-    fn add(&mut self, translations: &Vec<Translated>) -> Result<(), MetricError> {
-        for Translated { hypothesis, reference } in translations {
-            self.bleu.add(hypothesis, &[reference])?;
-            if let Some(exact) = &mut self.exact {
-                *exact += usize::from(hypothesis == reference);
-            }
+    fn add(
+        &mut self,
+        Translated { hypothesis, reference }: &Translated,
+    ) -> Result<(), MetricError> {
+        self.bleu.add(hypothesis, &[reference])?;
+        if let Some(exact) = &mut self.exact {
+            *exact += usize::from(hypothesis == reference);
         }
-        self.examples += translations.len();
+        self.examples += 1;
         Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.bleu.merge(&other.bleu);
+        if let (Some(exact), Some(others)) = (&mut self.exact, other.exact) {
+            *exact += others;
+        }
+        self.examples += other.examples;
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
