@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Row, Statistic, Table, TaskTable};
+use super::{Row, Standing, Statistic, Table, TaskTable, TensorErrors};
 use crate::tasks::Unit;
 use crate::train::LayerBits;
 
@@ -39,9 +39,12 @@ const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PT
     calibration, without training; of a coding that is not fine-tuned, PTQ is what counts. Every coding \
     starts from the same float model of its task and seed and trains by the same recipe; the \
     difference to float is taken seed by seed. \u{b1} is the standard deviation over seeds; a figure of a \
-    single seed is marked, with the binomial standard error over the examples (SE) where the metric is \
-    an accuracy. In bold: no coding of as many bits is better. First and last layer: bits of weights / \
-    activations, - where they are not quantized.";
+    single seed is marked, with its standard error over the examples (SE) where it is known: binomial of \
+    an accuracy, else by the bootstrap. In bold: no coding of as many bits is better; level with it is \
+    what is behind by no more than the larger spread of the two (deviation, or SE). SQNR: the mean over \
+    quantized weights / activations straight after calibration, in dB, and clipping's part of their \
+    squared error. First and last layer: bits of weights / activations, - where they are not quantized. \
+    Seconds are those of training, on a shared machine.";
 
 impl Layout {
     /// Lays a table out: an overview of all tasks, then the details of each.
@@ -52,6 +55,7 @@ impl Layout {
             blocks.push(Block::Heading(task.task.clone()));
             blocks.push(Block::Text(about(task)));
             blocks.push(details(task));
+            blocks.extend(standings(task).map(Block::Text));
         }
         Self(blocks)
     }
@@ -68,12 +72,19 @@ fn overview(table: &Table) -> Option<Block> {
         let metric = task.metric.as_deref().unwrap_or("not run");
         format!("{}, {metric}{}", task.task, direction(task))
     }));
+    head.push("best or level".into());
     let row = |(index, cell): (usize, &String)| {
         let mut entries = vec![Entry::from(cell.as_str())];
         entries.extend(table.tasks.iter().map(|task| {
             let row = &task.rows[index];
-            Entry { text: result(task, row), strong: row.best }
+            Entry { text: result(task, row), strong: is_best(row) }
         }));
+        let standings = table.tasks.iter().filter_map(|task| task.rows[index].standing);
+        let ahead = standings.clone().filter(|standing| *standing != Standing::Behind).count();
+        entries.push(match standings.count() {
+            0 => "".into(),
+            tasks => format!("{ahead} of {tasks}").into(),
+        });
         entries
     };
     Some(Block::Table { head, rows: cells.enumerate().map(row).collect() })
@@ -117,6 +128,7 @@ fn details(task: &TaskTable) -> Block {
         "PTQ",
         "QAT",
         &format!("to float, {differences}"),
+        "SQNR, clipping",
         "first layer",
         "last layer",
         "epoch",
@@ -131,15 +143,16 @@ fn details(task: &TaskTable) -> Block {
         vec![
             row.cell.as_str().into(),
             widths(row).into(),
-            Entry { text: calibrated.unwrap_or_default(), strong: row.best && !tuned },
+            Entry { text: calibrated.unwrap_or_default(), strong: is_best(row) && !tuned },
             match tuned {
-                true => Entry { text: result(task, row), strong: row.best },
+                true => Entry { text: result(task, row), strong: is_best(row) },
                 false => "".into(),
             },
             row.difference
                 .map(|s| with_deviation(s, |v| format!("{v:+.2}")))
                 .unwrap_or_default()
                 .into(),
+            errors(row).into(),
             row.first_layer.as_ref().map(precision).unwrap_or_default().into(),
             row.last_layer.as_ref().map(precision).unwrap_or_default().into(),
             row.epoch.as_str().into(),
@@ -149,6 +162,56 @@ fn details(task: &TaskTable) -> Block {
         ]
     });
     Block::Table { head: head.map(str::to_string).to_vec(), rows: rows.collect() }
+}
+
+fn is_best(row: &Row) -> bool {
+    row.standing == Some(Standing::Best)
+}
+
+/// `18.4 (3 %) / 37.5 (0 %)`: of weights and activations.
+fn errors(row: &Row) -> String {
+    let show = |errors: Option<TensorErrors>| match errors {
+        Some(e) => format!("{:.1} ({:.0} %)", e.sqnr_db, 100.0 * e.clipping_share),
+        None => "-".into(),
+    };
+    match (row.weight_errors, row.activation_errors) {
+        (None, None) => String::new(),
+        (weights, activations) => format!("{} / {}", show(weights), show(activations)),
+    }
+}
+
+/// For each width that several codings have, in words: which is best, which are level with it, and
+/// which are behind by how much.
+fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
+    let unit = task.unit.unwrap_or(Unit::Points);
+    let mut groups: Vec<(String, Vec<&Row>)> = Vec::new();
+    for row in task.rows.iter().filter(|row| row.standing.is_some()) {
+        let widths = widths(row);
+        match groups.iter_mut().find(|(other, _)| *other == widths) {
+            Some((_, rows)) => rows.push(row),
+            None => groups.push((widths, vec![row])),
+        }
+    }
+    groups.into_iter().map(move |(widths, rows)| {
+        let of = |standing| rows.iter().filter(move |row| row.standing == Some(standing));
+        let best = of(Standing::Best).next().and_then(|row| row.result()).map_or(0.0, |s| s.mean);
+        let behind = |row: &Row| {
+            let own = row.result().map_or(best, |statistic| statistic.mean);
+            let difference = unit.difference(best, own);
+            format!("{} ({difference:+.2} {})", row.cell, unit.of_differences())
+        };
+        let list = |names: Vec<String>| names.join(", ");
+        let mut text = format!("At {widths} bits, best: ");
+        text.push_str(&list(of(Standing::Best).map(|row| row.cell.clone()).collect()));
+        for (what, standing) in [("level with it", Standing::Level), ("behind", Standing::Behind)] {
+            let names: Vec<String> = of(standing).map(|row| behind(row)).collect();
+            if !names.is_empty() {
+                text.push_str(&format!("; {what}: {}", list(names)));
+            }
+        }
+        text.push('.');
+        text
+    })
 }
 
 /// The figure that a row ends with: fine-tuned, calibrated or float; or why there is none.
@@ -246,6 +309,11 @@ pub(super) struct Figures<'a> {
     quantized: Option<f64>,
     quantized_deviation: Option<f64>,
     standard_error: Option<f64>,
+    standing: Option<Standing>,
+    weight_sqnr_db: Option<f64>,
+    weight_clipping_share: Option<f64>,
+    activation_sqnr_db: Option<f64>,
+    activation_clipping_share: Option<f64>,
     difference: Option<f64>,
     difference_deviation: Option<f64>,
     unit_of_differences: Option<&'static str>,
@@ -279,6 +347,11 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         quantized: mean(row.quantized),
         quantized_deviation: deviation(row.quantized),
         standard_error: row.standard_error.quantized.or(row.standard_error.float),
+        standing: row.standing,
+        weight_sqnr_db: row.weight_errors.map(|errors| errors.sqnr_db),
+        weight_clipping_share: row.weight_errors.map(|errors| errors.clipping_share),
+        activation_sqnr_db: row.activation_errors.map(|errors| errors.sqnr_db),
+        activation_clipping_share: row.activation_errors.map(|errors| errors.clipping_share),
         difference: mean(row.difference),
         difference_deviation: deviation(row.difference),
         unit_of_differences: task.unit.map(Unit::of_differences),

@@ -47,9 +47,10 @@ pub use process::{Processes, Ran, Runner, Stop};
 pub use readme::{marked, replace_marked};
 pub use record::{
     Outcome, Record, RunMeasure, RunMetric, RunScore, RunSeconds, RunSplits, RunSummary,
+    TensorErrors,
 };
 pub use run::{Event, Tally, run};
 pub use shard::Shard;
 pub use statistic::Statistic;
-pub use table::{Failure, Row, RunOfRow, StandardError, Table, TaskTable};
+pub use table::{Failure, Row, RunOfRow, StandardError, Standing, Table, TaskTable};
 pub use write::write_tables;

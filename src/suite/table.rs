@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::statistic::binomial_error;
-use super::{Cell, Group, Outcome, Record, RunScore, RunSummary, Statistic, Suite, SuiteError};
-use super::{Column, SuiteTask};
+use super::{Cell, Column, Group, Outcome, Record, RunScore, RunSummary, Statistic, Suite};
+use super::{SuiteError, SuiteTask, TensorErrors};
 use crate::config::{Config, Select};
 use crate::tasks::Unit;
 use crate::train::LayerBits;
@@ -59,11 +59,15 @@ pub struct Row {
     /// What fine-tuned is above float, seed by seed, in the unit of differences; straight after
     /// calibration, where the cell does not fine-tune.
     pub difference: Option<Statistic>,
-    /// Standard errors over the examples, where the metric has one and there is a single seed.
+    /// Standard errors over the examples, where there is a single seed.
     pub standard_error: StandardError,
-    /// Whether no cell of as many bits is better on this task (after fine-tuning, where the cell
-    /// does).
-    pub best: bool,
+    /// Where it stands among the cells of as many bits on this task (after fine-tuning, where the
+    /// cell does); none without such a cell.
+    pub standing: Option<Standing>,
+    /// How far quantized weights are from float ones straight after calibration.
+    pub weight_errors: Option<TensorErrors>,
+    /// The same of activations.
+    pub activation_errors: Option<TensorErrors>,
     /// What the first layer is quantized to.
     pub first_layer: Option<LayerBits>,
     /// What the last layer is quantized to.
@@ -82,6 +86,19 @@ pub struct Row {
     pub failed: Vec<Failure>,
     /// The metric on all splits of each run.
     pub runs: Vec<RunOfRow>,
+}
+
+/// Where a cell stands among those of as many bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// None is better.
+    Best,
+    /// The best is better by no more than the larger spread of the two: the deviation over seeds, or
+    /// the standard error of a single one.
+    Level,
+    /// The best is better by more.
+    Behind,
 }
 
 /// Standard errors of a row's figures over the examples.
@@ -150,7 +167,7 @@ impl TaskTable {
             None => None,
         };
         if let Some(summary) = &known {
-            mark_best(&mut rows, summary.metric.higher_is_better);
+            rank(&mut rows, summary.metric.higher_is_better);
         }
         Ok(Self {
             task: task.name.clone(),
@@ -173,6 +190,7 @@ impl Row {
         cells: &[&Cell],
     ) -> Result<Self, SuiteError> {
         let (mut missing, mut failed, mut runs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut of_weights, mut of_activations) = (Vec::new(), Vec::new());
         for cell in cells {
             match Record::load(cell)?.map(|record| record.outcome) {
                 None => missing.push(cell.seed),
@@ -181,6 +199,9 @@ impl Row {
                 }
                 Some(Outcome::Done { summary }) => {
                     runs.push(RunOfRow { seed: cell.seed, summary: *summary });
+                    let [weights, activations] = TensorErrors::load(cell)?;
+                    of_weights.extend(weights);
+                    of_activations.extend(activations);
                 }
             }
         }
@@ -189,11 +210,14 @@ impl Row {
         let values = |of: fn(&Scores) -> Option<&RunScore>| -> Vec<f64> {
             found.iter().filter_map(of).map(|score| score.value).collect()
         };
-        let single = |of: fn(&Scores) -> Option<&RunScore>| match (&found[..], runs.first()) {
-            ([scores], Some(run)) if run.summary.metric.name == "accuracy" => {
-                of(scores).map(|score| binomial_error(score.value, score.examples))
+        let accuracy = runs.first().is_some_and(|run| run.summary.metric.name == "accuracy");
+        let single = |of: fn(&Scores) -> Option<&RunScore>| {
+            let [scores] = &found[..] else { return None };
+            let score = of(scores)?;
+            match accuracy {
+                true => Some(binomial_error(score.value, score.examples)),
+                false => score.standard_error,
             }
-            _ => None,
         };
         let differences: Vec<f64> = found
             .iter()
@@ -229,7 +253,9 @@ impl Row {
                 calibrated: single(|scores| scores.calibrated.as_ref()),
                 quantized: single(|scores| scores.quantized.as_ref()),
             },
-            best: false,
+            standing: None,
+            weight_errors: TensorErrors::mean(of_weights.into_iter()),
+            activation_errors: TensorErrors::mean(of_activations.into_iter()),
             first_layer: summary.map(|summary| summary.first_layer.clone()),
             last_layer: summary.map(|summary| summary.last_layer.clone()),
             epoch: epoch(config, column.is_some()),
@@ -245,6 +271,12 @@ impl Row {
     /// What the cell ends with: fine-tuned, or calibrated where it does not fine-tune.
     pub(super) fn result(&self) -> Option<Statistic> {
         self.quantized.or(self.calibrated)
+    }
+
+    /// How far that is sure: the deviation over seeds, or the standard error of a single one.
+    fn spread(&self) -> Option<f64> {
+        let error = self.standard_error;
+        self.result()?.deviation.or(error.quantized).or(error.calibrated)
     }
 }
 
@@ -276,18 +308,30 @@ fn bits(coding: &toml::Table) -> Option<u32> {
     number("bits").or_else(split).or_else(named)
 }
 
-/// Marks the rows that no other row of as many bits is better than.
-fn mark_best(rows: &mut [Row], higher_is_better: bool) {
-    let figures: Vec<_> = rows
+/// Says of each row with rivals of as many bits where it stands among them.
+fn rank(rows: &mut [Row], higher_is_better: bool) {
+    let rivals: Vec<_> = rows
         .iter()
-        .map(|row| Some(((row.weight_bits?, row.activation_bits?), row.result()?.mean)))
+        .map(|row| {
+            let bits = (row.weight_bits?, row.activation_bits?);
+            let mean = row.result()?.mean;
+            Some((bits, if higher_is_better { mean } else { -mean }, row.spread().unwrap_or(0.0)))
+        })
         .collect();
-    let better = |a: f64, b: f64| if higher_is_better { a > b } else { a < b };
-    for (row, own) in rows.iter_mut().zip(&figures) {
-        let Some((bits, mean)) = own else { continue };
-        let mut rivals = figures.iter().flatten().filter(|(other, _)| other == bits);
-        let alone = rivals.clone().count() < 2;
-        row.best = !alone && !rivals.any(|(_, other)| better(*other, *mean));
+    for (row, own) in rows.iter_mut().zip(&rivals) {
+        let Some((bits, figure, spread)) = own else { continue };
+        let group = rivals.iter().flatten().filter(|(other, ..)| other == bits);
+        let best = group.clone().map(|&(_, figure, _)| figure).fold(f64::NEG_INFINITY, f64::max);
+        let spread_of_best = group
+            .clone()
+            .filter(|&&(_, figure, _)| figure == best)
+            .fold(0.0, |most: f64, &(_, _, spread)| most.max(spread));
+        row.standing = match best - figure {
+            _ if group.count() < 2 => None,
+            0.0 => Some(Standing::Best),
+            lead if lead <= spread.max(spread_of_best) => Some(Standing::Level),
+            _ => Some(Standing::Behind),
+        };
     }
 }
 
@@ -347,6 +391,7 @@ mod tests {
             let score = |split: &str, value| RunScore {
                 split: split.into(),
                 value,
+                standard_error: Some(0.03),
                 examples: 100,
                 others: Vec::new(),
             };
@@ -439,7 +484,8 @@ mod tests {
         assert_eq!(b.failed, [Failure { seed: 2, reason: "no".into() }]);
         assert_eq!(b.missing, [3]);
         assert_eq!(b.weight_bits, Some(4), "a sign, two and one");
-        assert!(a.best && !b.best && !float.best);
+        let standings = [float, a, b].map(|row| row.standing);
+        assert_eq!(standings, [None, Some(Standing::Best), Some(Standing::Level)]);
         assert_eq!(float.missing, [1, 2, 3]);
     }
 
@@ -464,7 +510,7 @@ mod tests {
         let table = gather(&task(Some("test"), &[1]), &groups).unwrap();
         near(table.rows[1].quantized.map(|s| s.mean), 0.7);
         near(table.rows[1].difference.map(|s| s.mean), -10.0);
-        assert_eq!(table.rows[1].standard_error, StandardError::default(), "an F1 has none");
+        near(table.rows[1].standard_error.quantized, 0.03);
         assert_eq!((table.split.as_deref(), table.examples), (Some("test"), Some(100)));
         let error = gather(&task(Some("dev"), &[1]), &groups).unwrap_err().to_string();
         assert!(error.contains("`dev`; its splits are valid, test"), "{error}");
@@ -481,21 +527,47 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_as_many_bits_are_marked_and_ties_are_shared() {
+    fn a_row_is_best_level_or_behind_among_those_of_as_many_bits() {
         let folder = tempfile::tempdir().unwrap();
         let groups = groups(folder.path(), &[1]);
         for cell in &groups[0].cells {
             keep(cell, done(summary("accuracy", 0.9, 0.5, 0.8)));
         }
         let mut rows = gather(&task(None, &[1]), &groups).unwrap().rows;
-        assert_eq!([rows[0].best, rows[1].best, rows[2].best], [false, true, true]);
-        rows[2].quantized = Statistic::of(&[0.7]);
-        mark_best(&mut rows, true);
-        assert_eq!([rows[1].best, rows[2].best], [true, false]);
-        mark_best(&mut rows, false);
-        assert_eq!([rows[1].best, rows[2].best], [false, true]);
+        let standings = |rows: &[Row]| [0, 1, 2].map(|index: usize| rows[index].standing);
+        let (best, level) = (Some(Standing::Best), Some(Standing::Level));
+        assert_eq!(standings(&rows), [None, best, best], "a tie is shared");
+        // Standard errors: 0.04 of 0.8, 0.046 of 0.7 as it was set.
+        for (higher_is_better, value, expected) in [
+            (true, 0.77, [best, level]),
+            (true, 0.7, [best, Some(Standing::Behind)]),
+            (false, 0.77, [level, best]),
+            (false, 0.7, [Some(Standing::Behind), best]),
+        ] {
+            rows[2].quantized = Statistic::of(&[value]);
+            rank(&mut rows, higher_is_better);
+            assert_eq!(standings(&rows)[1..], expected, "{value}");
+        }
         rows[2].weight_bits = Some(3);
-        mark_best(&mut rows, true);
-        assert_eq!([rows[1].best, rows[2].best], [false, false], "none has a rival");
+        rank(&mut rows, true);
+        assert_eq!(standings(&rows), [None; 3], "none has a rival");
+    }
+
+    #[test]
+    fn a_row_has_the_mean_errors_of_its_calibrated_tensors() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path(), &[1, 2]);
+        for (group, sqnr) in groups.iter().zip([10.0, 20.0]) {
+            keep(&group.cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
+            let log = format!(
+                "stage,layer,kind,clipping_share,sqnr_db\ncalibrated,a,weight,0.25,{sqnr}\n\
+                 calibrated,b,weight,0.75,{sqnr}\ncalibrated,c,weight,0.0,inf\n\
+                 quantized,a,weight,0.9,99.0\n"
+            );
+            std::fs::write(group.cells[0].kept.join("layers.csv"), log).unwrap();
+        }
+        let rows = gather(&task(None, &[1, 2]), &groups).unwrap().rows;
+        let expected = TensorErrors { sqnr_db: 15.0, clipping_share: 0.5 };
+        assert_eq!((rows[1].weight_errors, rows[1].activation_errors), (Some(expected), None));
     }
 }
