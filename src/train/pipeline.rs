@@ -317,7 +317,10 @@ pub fn train<T: Task>(
             // weights of the checkpoint are the same with either coding.
             let trained = stage.train(model.model, Some(&model.quantizers), epoch)?;
             network = change_parameters(network, parameters(&trained, |_| true));
-            let (plan, _) = chosen(task, config, &network, plan.clone(), device)?;
+            let (plan, found) = chosen(task, config, &network, plan.clone(), device)?;
+            if let Some(found) = found {
+                run.write_json(SEARCH, &found)?;
+            }
             let line = format!("{QUANTIZED}: codings and ranges chosen again after epoch {epoch}");
             options.progress.stage_line(&line);
             if !run.has(FIRST_PLAN) {

@@ -19,7 +19,7 @@ use super::TrainError;
 /// | `metrics.jsonl` | training loss of every step, loss and metric of every epoch |
 /// | `checkpoints/` | model, optimizer and schedule after the latest epochs |
 /// | `float.bpk` | the float model |
-/// | `search.json` | what a search for codings chose, with the error of every candidate |
+/// | `search.json` | what the last search for codings chose, with the error of every candidate |
 /// | `plan.json` | the coding and the ranges of every quantized tensor, as they were last chosen |
 /// | `calibrated-plan.json` | the same as calibration chose it, where it was chosen again later |
 /// | `post-training.json` | what learned rounding and bias correction did to each weight, where they were asked for |

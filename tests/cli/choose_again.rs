@@ -31,6 +31,16 @@ fn codings_are_chosen_again_from_the_weights_as_they_are_then() {
 }
 
 #[test]
+fn a_search_is_made_again_and_its_last_result_is_kept() {
+    let workspace = Workspace::new();
+    let search = "quant.search={ average-bits = 4, objective = 'squared-error' }";
+    workspace.train(LSTM, "once", &[AGAIN[0], search]).success();
+    workspace.train(LSTM, "again", &[AGAIN[0], AGAIN[1], search]).success();
+    let (once, again) = (workspace.json("once/search.json"), workspace.json("again/search.json"));
+    assert_ne!(once, again, "the errors are those of the weights before training");
+}
+
+#[test]
 fn an_interrupted_run_chooses_the_same_again() {
     let workspace = Workspace::new();
     let sets = ["train.quantized.epochs=3", "quant.choose-again=[1, 2]"];
