@@ -142,8 +142,16 @@ fn what_is_no_run_is_refused_and_what_is_damaged_is_named() {
 /// choice of histograms and of the theme.
 const PROBE: &str = r#"<script>
 const found = [];
-const fits = (plot) => {
+const series = "[fill^='var(--ink-'], [stroke^='var(--ink-']";
+const isSeries = (e) => ["fill", "stroke"].some((a) => /var\(--ink-([4-9]|\d\d)\)/.test(e.getAttribute(a)));
+const check = (plot) => {
   const box = plot.getBoundingClientRect();
+  // Samples of the legend stand above the grid; what is drawn in a series' colour below its top is data.
+  const grid = [...plot.querySelectorAll("line[stroke='var(--ink-2)']")].map((line) => line.getBoundingClientRect());
+  const top = Math.min(...grid.map((line) => line.top));
+  const inGrid = (e) => { const b = e.getBoundingClientRect(); return (b.top + b.bottom) / 2 >= top - 1; };
+  if (![...plot.querySelectorAll(series)].some((e) => isSeries(e) && inGrid(e)))
+    found.push(plot.querySelector("title").textContent + " is empty");
   for (const text of plot.querySelectorAll("text")) {
     const { left, right, top, bottom } = text.getBoundingClientRect();
     if (left < box.left - 1 || right > box.right + 1 || top < box.top - 1 || bottom > box.bottom + 1)
@@ -153,18 +161,14 @@ const fits = (plot) => {
 const plots = [...document.querySelectorAll("svg.plot")];
 const select = document.getElementById("tensor");
 const shown = () => [...document.querySelectorAll(".choices > figure")].filter((f) => f.offsetHeight > 0);
-plots.filter((plot) => plot.getBoundingClientRect().height > 0).forEach(fits);
-for (const plot of plots) {
-  const data = plot.querySelectorAll("circle, polygon, polyline[stroke^='var(--ink-']:not([stroke*='ink-2'])");
-  if (data.length === 0) found.push(plot.querySelector("title").textContent + " is empty");
-}
+plots.filter((plot) => plot.getBoundingClientRect().height > 0).forEach(check);
 if (select) {
   for (let i = 0; i < select.options.length; i++) {
     select.selectedIndex = i;
     select.dispatchEvent(new Event("change"));
     const [figure, ...more] = shown();
     if (!figure || more.length > 0 || !figure.textContent.includes(select.value)) found.push("no choice of " + select.value);
-    else fits(figure.querySelector("svg"));
+    else check(figure.querySelector("svg"));
   }
 }
 const ground = () => getComputedStyle(document.body).backgroundColor;
@@ -229,4 +233,10 @@ fn a_browser_shows_every_plot_and_has_nothing_to_complain_of() {
     workspace.write("broken.html", broken);
     let (_, console) = load(&workspace, &browser, "broken.html");
     assert!(console.iter().any(|line| line.contains("gone is not defined")), "{console:?}");
+    let report = workspace.read("run/report.html");
+    let colourless = (4..20)
+        .fold(report, |text, ink| text.replace(&format!("=\"var(--ink-{ink})\""), "=\"none\""));
+    workspace.write("probed.html", colourless.replace("</body>", PROBE));
+    let (dom, _) = load(&workspace, &browser, "probed.html");
+    assert!(dom.matches(" is empty").count() >= 11, "plots without data are not noticed");
 }

@@ -338,10 +338,15 @@ fn plan(run: &Run) -> String {
             let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
             sizes.join(" × ")
         });
-        let range = tensor.range.map_or("–".into(), |(min, max)| match min == max {
-            true => min.to_string(),
+        let ends = |min: String, max: String| match min == max {
+            true => min,
             false => format!("{min} to {max}"),
-        });
+        };
+        let range = match (tensor.range, tensor.scale) {
+            (Some((min, max)), _) => ends(min.to_string(), max.to_string()),
+            (_, Some((min, max))) => ends(format!("{min:.3e}"), format!("{max:.3e}")),
+            _ => "–".into(),
+        };
         let scales = match (tensor.scales, &tensor.granularity) {
             (1, _) => "1".to_string(),
             (scales, Some(granularity)) => format!("{} (per {granularity})", grouped(scales)),
@@ -361,7 +366,7 @@ fn plan(run: &Run) -> String {
         ]
     };
     let table = Table {
-        caption: "The coding of every quantized tensor, as calibration chose it",
+        caption: "The coding of every quantized tensor, with its range or free scale at the end",
         columns: &[
             ("layer", false),
             ("tensor", false),
@@ -372,7 +377,7 @@ fn plan(run: &Run) -> String {
             ("S", true),
             ("underflow", false),
             ("scales", true),
-            ("range r", true),
+            ("r or scale", true),
         ],
         rows: run.tensors.iter().map(row).collect(),
     };

@@ -162,6 +162,8 @@ pub(super) struct Tensor {
     pub(super) scales: u64,
     /// Smallest and largest range exponent.
     pub(super) range: Option<(f64, f64)>,
+    /// Smallest and largest free scale.
+    pub(super) scale: Option<(f64, f64)>,
     /// Numbers that the tensor has (a weight), or that passed in the evaluation (an activation).
     pub(super) values: u64,
     /// The weight's shape; none for an activation.
@@ -480,8 +482,9 @@ fn layers(path: PathBuf) -> Result<Vec<Tensor>, ReportError> {
             sqnr_db: row.optional("sqnr_db")?,
         });
         let kind: String = row.required("kind")?;
-        let range: (Option<f64>, Option<f64>) =
-            (row.optional("range_min")?, row.optional("range_max")?);
+        let ends = |low: &str, high: &str| -> Result<Option<(f64, f64)>, ReportError> {
+            Ok(row.optional(low)?.zip(row.optional(high)?))
+        };
         let mut tensor = Tensor {
             layer: row.required("layer")?,
             tensor: row.required("tensor")?,
@@ -493,7 +496,8 @@ fn layers(path: PathBuf) -> Result<Vec<Tensor>, ReportError> {
             superposition_bits: row.optional("superposition_bits")?,
             underflow: row.optional("underflow")?,
             scales: row.optional("scales")?.unwrap_or(1),
-            range: range.0.zip(range.1),
+            range: ends("range_min", "range_max")?,
+            scale: ends("scale_min", "scale_max")?,
             values: row.optional("values")?.unwrap_or(0),
             ..Tensor::default()
         };

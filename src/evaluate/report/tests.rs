@@ -40,13 +40,13 @@ const METRICS: &str = r#"{"stage":"float","epoch":1,"step":1,"loss":4.0}
 
 /// Errors of 20 dB and 30 dB, all of them a half clipping; the hostile layer's activation loses nothing.
 const LAYERS: &str = "\
-stage,layer,tensor,kind,bits,signed,exponent_bits,superposition_bits,underflow,scales,range_min,range_max,values,clipping_error,rounding_error,clipped_fraction,clipping_share,sqnr_db
-calibrated,stem,weight,weight,4,true,2,1,gradual,10,-3,0,1000,1.0,1.0,0.02,0.5,20.0
-calibrated,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,60,1.0,1.0,0.02,0.5,30.0
-calibrated,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,-1,-1,500,0.0,0.0,0.0,0.0,
-quantized,stem,weight,weight,4,true,2,1,gradual,10,-3,0,1000,2.0,2.0,0.03,0.5,30.0
-quantized,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,60,2.0,2.0,0.03,0.5,30.0
-quantized,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,-1,-1,500,0.0,0.0,0.0,0.0,
+stage,layer,tensor,kind,bits,signed,exponent_bits,superposition_bits,underflow,scales,range_min,range_max,scale_min,scale_max,values,clipping_error,rounding_error,clipped_fraction,clipping_share,sqnr_db
+calibrated,stem,weight,weight,4,true,2,1,gradual,10,-3,0,,,1000,1.0,1.0,0.02,0.5,20.0
+calibrated,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,,,60,1.0,1.0,0.02,0.5,30.0
+calibrated,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
+quantized,stem,weight,weight,4,true,2,1,gradual,10,-3,0,,,1000,2.0,2.0,0.03,0.5,30.0
+quantized,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,,,60,2.0,2.0,0.03,0.5,30.0
+quantized,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
 ";
 
 const PLAN: &str = r#"{"sites": [
@@ -289,7 +289,7 @@ fn tables_hold_the_figures() {
             "−3 to 0"
         ]
     );
-    assert_eq!(plan[3][4..], ["8 unsigned", "1", "7", "gradual", "1", "−1"]);
+    assert_eq!(plan[3][4..], ["8 unsigned", "1", "7", "gradual", "1", "2.500e−1"]);
     let cost = rows(&page, "cost");
     let figures: Vec<&str> = cost[1..].iter().map(|row| row[1].as_str()).collect();
     // 1060 weights of 4 bits, 11 scales and 40 other parameters of 4 bytes: 734 of 4400 bytes.
@@ -436,7 +436,7 @@ fn what_is_no_run_and_what_is_damaged_is_told() {
     for (file, content, at, said) in [
         ("layers.csv", number.as_str(), "line 5", "`four` under `bits` is of another kind"),
         ("layers.csv", &column, "line 2", "there is no column `clipping_error`"),
-        ("layers.csv", &short, "line 5", "found record with 16 fields"),
+        ("layers.csv", &short, "line 5", "found record with 18 fields"),
         ("layers.csv", &nothing, "line 2", "nothing stands under `bits`"),
         ("metrics.jsonl", &line, "line 2", "expected"),
         ("summary.json", "{\n\"task\": 1}", "line 2", "invalid type"),
@@ -460,7 +460,7 @@ fn many_layers_with_long_names_all_have_their_row() {
     for i in 0..80 {
         layers.push_str(&format!(
             "quantized,encoder.layers.{i}.attention.self.query_key_value_projection,weight,weight,4,true,2,1,\
-             gradual,1,-1,-1,60,2.0,2.0,0.03,0.5,30.0\n"
+             gradual,1,-1,-1,,,60,2.0,2.0,0.03,0.5,30.0\n"
         ));
     }
     let run = run_with(&[("layers.csv", &layers)]).unwrap();
