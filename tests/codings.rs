@@ -254,7 +254,8 @@ fn ranges_train_to_about_the_best_one() {
     }
 }
 
-/// The clipping value grows as long as values are clipped, and its own decay makes it shrink.
+/// The clipping value grows as long as values are clipped. (PACT's penalty on it is not there: ranges are spared weight
+/// decay like other scales.)
 #[test]
 fn clipping_values_grow_where_values_are_clipped() {
     let device = Device::default().autodiff();
