@@ -15,6 +15,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::models::encoder_decoder::Positions;
+
 pub use draft::{Draft, Quantized};
 pub use error::ConfigError;
 pub(crate) use error::{line_at, line_of};
@@ -100,9 +102,33 @@ impl Config {
     fn validate(&self) -> Result<(), Problem> {
         self.task.validate()?;
         self.model.validate(self.task.name)?;
+        self.validate_positions()?;
         self.quant.validate()?;
         self.train.validate()?;
         self.quant.validate_epochs(&self.train.quantized_stage())
+    }
+
+    /// Checks that learned positions suffice for all that an encoder-decoder reads and writes.
+    fn validate_positions(&self) -> Result<(), Problem> {
+        let (model, settings) = (&self.model.encoder_decoder, &self.task.translation);
+        if self.model.arch != Arch::EncoderDecoder || model.positions != Positions::Learned {
+            return Ok(());
+        }
+        for (key, tokens, of_frame, frame) in [
+            ("max-tokens", settings.max_tokens, 2, "start and end"),
+            // The end is one of the tokens.
+            ("beam-search.max-length", settings.beam_search.max_length, 1, "the start"),
+        ] {
+            let (longest, positions) = (tokens.saturating_add(of_frame), model.max_positions);
+            if longest > positions {
+                let message = format!(
+                    "is {tokens}, which takes {longest} positions with {frame}; lower it, or raise \
+                     model.encoder-decoder.max-positions, {positions}"
+                );
+                return Err(Problem::new(format!("task.translation.{key}"), message));
+            }
+        }
+        Ok(())
     }
 }
 

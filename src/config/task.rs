@@ -316,7 +316,8 @@ impl Default for IntentsConfig {
 pub struct TranslationConfig {
     /// Tokens of the vocabulary that is learned from both languages, at most.
     pub vocabulary_size: usize,
-    /// Longest sentence in tokens; longer pairs are left out of training, and cut in evaluation.
+    /// Longest sentence in tokens; longer pairs are left out of training. In evaluation longer
+    /// sentences are cut, but for the text that translations are compared with.
     pub max_tokens: usize,
     /// Part of the weight of every token that is spread over all (0 to 1).
     pub label_smoothing: f64,

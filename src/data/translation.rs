@@ -84,31 +84,38 @@ pub fn encode_training(
     Ok((kept, report))
 }
 
-/// Numbers of the tokens of sentences to translate in an evaluation. A sentence of more than `max_tokens` tokens is cut
-/// there and counted; it stays in the evaluation. Tokens for unknown characters are counted as well.
+/// Numbers of the tokens of evaluation pairs. A sentence of more than `max_tokens` tokens is cut there and counted; its
+/// pair stays in the evaluation. Tokens for unknown characters are counted as well.
 ///
 /// # Errors
 ///
 /// [`DataError::Tokenizer`] if the library refuses a text.
-pub fn encode_sources(
+pub fn encode_evaluation(
     pairs: &[SentencePair],
     source: &Subwords,
+    target: &Subwords,
     max_tokens: usize,
-) -> Result<(Vec<Vec<u32>>, Report), DataError> {
+) -> Result<(Vec<TokenPair>, Report), DataError> {
     let mut report = Report::default();
-    let mut sources =
-        source.encode_batch(pairs.iter().map(|pair| pair.source.as_str()).collect())?;
-    for (pair, tokens) in pairs.iter().zip(&mut sources) {
-        let start: String = pair.source.chars().take(40).collect();
-        for _ in tokens.iter().filter(|token| **token == UNKNOWN) {
-            report.add(Finding::WordUnknown, || format!("in `{start}...`"));
+    let mut encode = |words: &Subwords, side: fn(&SentencePair) -> &str| {
+        let texts: Vec<&str> = pairs.iter().map(side).collect();
+        let mut encoded = words.encode_batch(texts.clone())?;
+        for (text, tokens) in texts.into_iter().zip(&mut encoded) {
+            let start: String = text.chars().take(40).collect();
+            for _ in tokens.iter().filter(|token| **token == UNKNOWN) {
+                report.add(Finding::WordUnknown, || format!("in `{start}...`"));
+            }
+            if tokens.len() > max_tokens {
+                report.add(Finding::TextCut, || format!("{} tokens: `{start}...`", tokens.len()));
+                tokens.truncate(max_tokens);
+            }
         }
-        if tokens.len() > max_tokens {
-            report.add(Finding::TextCut, || format!("{} tokens: `{start}...`", tokens.len()));
-            tokens.truncate(max_tokens);
-        }
-    }
-    Ok((sources, report))
+        Ok::<_, DataError>(encoded)
+    };
+    let sources = encode(source, |pair| &pair.source)?;
+    let targets = encode(target, |pair| &pair.target)?;
+    let pair = |(source, target)| TokenPair { source, target };
+    Ok((sources.into_iter().zip(targets).map(pair).collect(), report))
 }
 
 /// Reads the two files of a part, each with the path to name in errors.
@@ -187,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn long_training_pairs_are_left_out_and_long_sources_cut() {
+    fn long_pairs_are_left_out_of_training_and_cut_in_evaluation() {
         let pairs = [pair("a a", "b b b b"), pair("a a a", "b"), pair("a", "b")];
         let texts = || pairs.iter().flat_map(|pair| [pair.source.as_str(), pair.target.as_str()]);
         let words = Subwords::train(texts(), 20).unwrap();
@@ -195,10 +202,11 @@ mod tests {
         assert_eq!(kept.iter().map(|pair| pair.source.len()).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(report.count(Finding::ExampleTooLong), 1);
         assert!(report.to_string().contains("4 tokens: `a a...`"), "{report}");
-        let (sources, report) = encode_sources(&pairs, &words, 2).unwrap();
-        assert_eq!(sources.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
-        assert_eq!(report.count(Finding::TextCut), 1);
-        let (_, report) = encode_sources(&[pair("a q", "b")], &words, 9).unwrap();
+        let (cut, report) = encode_evaluation(&pairs, &words, &words, 2).unwrap();
+        let lengths = cut.iter().map(|pair| (pair.source.len(), pair.target.len()));
+        assert_eq!(lengths.collect::<Vec<_>>(), [(2, 2), (2, 1), (1, 1)]);
+        assert_eq!(report.count(Finding::TextCut), 2);
+        let (_, report) = encode_evaluation(&[pair("a q", "b")], &words, &words, 9).unwrap();
         assert_eq!(report.count(Finding::WordUnknown), 1);
     }
 

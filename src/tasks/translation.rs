@@ -10,7 +10,9 @@ use crate::config::{Config, TaskName};
 use crate::data::DataError;
 use crate::data::catalog::Locations;
 use crate::data::subwords::{BEGIN, END, PAD, Subwords};
-use crate::data::translation::{ParallelText, SentencePair, encode_sources, encode_training};
+use crate::data::translation::{
+    ParallelText, SentencePair, TokenPair, encode_evaluation, encode_training,
+};
 use crate::metrics::{Bleu, MetricError};
 use crate::models::beam_search::{BeamSearch, Frame};
 use crate::models::bert::TokenBatch;
@@ -31,6 +33,16 @@ struct PairSource {
     sources: Tokens,
     targets: Vec<Vec<u32>>,
     references: Vec<String>,
+}
+
+impl PairSource {
+    fn new(pairs: Vec<TokenPair>, references: Vec<String>) -> Self {
+        let framed = |TokenPair { source, target }| {
+            ([&source[..], &[END]].concat(), [&[BEGIN], &target[..], &[END]].concat())
+        };
+        let (sources, targets): (Vec<_>, _) = pairs.into_iter().map(framed).unzip();
+        Self { sources: Tokens::single(sources, PAD), targets, references }
+    }
 }
 
 impl Source<TranslationBatch> for PairSource {
@@ -166,33 +178,18 @@ pub(super) fn task(
     let subwords = Arc::new(Subwords::train(sides, settings.vocabulary_size)?);
     let (training, mut report) =
         encode_training(&text.train, &subwords, &subwords, settings.max_tokens)?;
-    let ended = |mut tokens: Vec<u32>| {
-        tokens.push(END);
-        tokens
-    };
-    let framed = |tokens: Vec<u32>| [&[BEGIN], tokens.as_slice(), &[END]].concat();
-    let (sources, targets): (Vec<_>, Vec<_>) =
-        training.into_iter().map(|pair| (ended(pair.source), framed(pair.target))).unzip();
-    let train = PairSource {
-        references: vec![String::new(); targets.len()],
-        sources: Tokens::single(sources, PAD),
-        targets,
-    };
+    let references = vec![String::new(); training.len()];
+    let train = PairSource::new(training, references);
     let mut evaluation = Vec::new();
     for (split, pairs) in [("valid", &text.valid), ("test", &text.test)] {
         if pairs.is_empty() {
             continue;
         }
-        let (sources, found) = encode_sources(pairs, &subwords, settings.max_tokens)?;
+        let (encoded, found) = encode_evaluation(pairs, &subwords, &subwords, settings.max_tokens)?;
         report.merge(found);
+        // What is found is compared with the whole text, whatever was cut of its tokens.
         let reference = |pair: &SentencePair| pair.target.clone();
-        let references: Vec<String> = pairs.iter().map(reference).collect();
-        let targets = subwords.encode_batch(references.iter().map(String::as_str).collect())?;
-        let source = PairSource {
-            sources: Tokens::single(sources.into_iter().map(ended), PAD),
-            targets: targets.into_iter().map(framed).collect(),
-            references,
-        };
+        let source = PairSource::new(encoded, pairs.iter().map(reference).collect());
         evaluation.push((split, Arc::new(source) as Arc<_>));
     }
     let (model, tokens) = (config.model.encoder_decoder.clone(), subwords.len());

@@ -136,6 +136,49 @@ fn a_model_that_does_not_serve_the_task_is_refused_with_those_that_do() {
     assert!(!workspace.path("run").exists());
 }
 
+/// A translator whose learned positions are as many as its settings need.
+#[test]
+fn sentences_that_are_too_long_are_cut_in_evaluation() {
+    let workspace = Workspace::new();
+    let config = shipped("scan_transformer_ausn4");
+    let positions = "model.encoder-decoder.positions=learned";
+    let tight = [
+        "task.scan.train-examples=400",
+        "task.scan.valid-examples=20",
+        "task.translation.max-tokens=7",
+        "task.translation.beam-search.max-length=8",
+        "train.float.epochs=0",
+        "train.quantized.epochs=0",
+        positions,
+        "model.encoder-decoder.max-positions=9",
+    ];
+    workspace.write("config.toml", &config);
+    let sets = tight.iter().flat_map(|set| ["--set", set]);
+    workspace
+        .ausn(["train", "config.toml", "--out", "run"].into_iter().chain(sets))
+        .success()
+        .says(["training examples that are too long, left out", "texts that are too long, cut"]);
+    let splits = &workspace.json("run/summary.json")["splits"]["float"];
+    assert_eq!((&splits[0]["examples"], &splits[1]["examples"]), (&20.into(), &20.into()));
+
+    for (set, expected) in [
+        (
+            "model.encoder-decoder.max-positions=33",
+            "task.translation.max-tokens is 32, which takes 34 positions",
+        ),
+        (
+            "model.encoder-decoder.max-positions=100",
+            "task.translation.beam-search.max-length is 100, which takes 101 positions",
+        ),
+    ] {
+        let refused = workspace.train(&config, "refused", &[positions, set]).code(2);
+        refused.says([expected, "raise model.encoder-decoder.max-positions"]);
+    }
+    // Sines and cosines are there for any length.
+    let few = "model.encoder-decoder.max-positions=33";
+    workspace.ausn(["plan", "config.toml", "--set", few]).success();
+}
+
 #[test]
 fn data_that_are_not_there_say_what_to_do() {
     let workspace = Workspace::new();
