@@ -194,7 +194,6 @@ fn vit_gives_torchvisions_logits() {
     write_tensors(tensors, &path);
 
     let config = VitConfig {
-        image_size: 16,
         patch_size: 4,
         hidden_size: 12,
         intermediate_size: 20,
@@ -209,7 +208,7 @@ fn vit_gives_torchvisions_logits() {
     ];
     let names = wrapped.map(|(from, to)| (from.to_string(), to.to_string()));
     let naming = Naming { names: names.into(), unneeded: |_| false };
-    let model = config.init(3, 10, &Device::default());
+    let model = config.init([3, 16, 16], 10, &Device::default());
     let model = load_checkpoint(model, &path, &naming, None).unwrap();
     check_logits("vit", model.forward(images(16)), &published.logits);
 }

@@ -42,7 +42,7 @@ fn models_have_the_published_numbers_of_parameters() {
     let convs = 9 * 128 * (3 + 128 + 2 * 128 + 4 * 128 + 8 * 128 + 16 * 128);
     assert_eq!(weights(&mut vgg), convs + 2 * (128 + 256 + 512) * 2 + 8192 * 10 + 10);
     // Patches, class token, 65 positions, six layers, a normalization, a linear layer.
-    let mut vit = VitConfig::default().init(3, 10, &device);
+    let mut vit = VitConfig::default().init([3, 32, 32], 10, &device);
     let (w, inner) = (192, 384);
     let layer = 4 * (w * w + w) + 2 * (2 * w) + (w * inner + inner) + (inner * w + w);
     let expected = 48 * w + w + w + 65 * w + 6 * layer + 2 * w + w * 10 + 10;
@@ -173,22 +173,21 @@ fn vgg_small_trains_and_quantizes() {
 #[test]
 fn vit_trains_and_quantizes() {
     let device = training_device();
-    let config = VitConfig {
-        image_size: 16,
-        hidden_size: 12,
-        intermediate_size: 20,
-        layers: 2,
-        ..VitConfig::default()
-    };
-    let model = config.init(3, 5, &device);
-    check_model("vit", model, &images(16, &device), [4, 5], |m, x| m.forward(x));
-    assert_eq!(config.init(3, 5, &device).fold_batch_norm().unwrap_err(), FoldError::NoBatchNorm);
+    let config =
+        VitConfig { hidden_size: 12, intermediate_size: 20, layers: 2, ..VitConfig::default() };
+    let model = || config.init([3, 16, 16], 5, &device);
+    check_model("vit", model(), &images(16, &device), [4, 5], |m, x| m.forward(x));
+    assert_eq!(model().fold_batch_norm().unwrap_err(), FoldError::NoBatchNorm);
 }
 
 #[test]
 fn impossible_settings_are_named() {
-    let vit = VitConfig { patch_size: 5, ..VitConfig::default() };
-    assert_eq!(vit.validate().unwrap_err().0, "patch-size");
+    for patch_size in [0, 3] {
+        let vit = VitConfig { patch_size, ..VitConfig::default() };
+        assert_eq!(vit.patches([9, 8]).unwrap_err().0, "patch-size");
+        assert_eq!(vit.patches([8, 9]).unwrap_err().0, "patch-size");
+    }
+    assert_eq!(VitConfig::default().patches([8, 12]), Ok(6));
     let vit = VitConfig { heads: 5, ..VitConfig::default() };
     assert_eq!(vit.validate().unwrap_err().0, "heads");
     let detector = DetectorConfig { stride: 12, ..DetectorConfig::default() };

@@ -15,9 +15,7 @@ use crate::nn::{EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quan
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct VitConfig {
-    /// Pixels along each side of the (square) images.
-    pub image_size: usize,
-    /// Pixels along each side of a patch; divides the image size.
+    /// Pixels along each side of a patch; divides the sides of the images.
     pub patch_size: usize,
     /// Width of the model.
     pub hidden_size: usize,
@@ -36,7 +34,6 @@ pub struct VitConfig {
 impl Default for VitConfig {
     fn default() -> Self {
         Self {
-            image_size: 32,
             patch_size: 4,
             hidden_size: 192,
             intermediate_size: 384,
@@ -73,12 +70,8 @@ impl VitConfig {
     ///
     /// # Errors
     ///
-    /// If patches do not divide the image, or heads the width.
+    /// If heads do not divide the width.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.patch_size == 0 || !self.image_size.is_multiple_of(self.patch_size) {
-            let (patch, image) = (self.patch_size, self.image_size);
-            return Err(("patch-size", format!("is {patch}; must divide image-size, {image}")));
-        }
         if self.heads == 0 || !self.hidden_size.is_multiple_of(self.heads) {
             let (heads, width) = (self.heads, self.hidden_size);
             return Err(("heads", format!("is {heads}; must divide hidden-size, {width}")));
@@ -86,17 +79,37 @@ impl VitConfig {
         Ok(())
     }
 
-    /// Makes the model for images of `channels` channels and `classes` classes.
+    /// The number of patches of an image of a height and a width.
+    ///
+    /// # Errors
+    ///
+    /// If patches do not divide the image: the key, and what was found and is allowed.
+    pub fn patches(&self, [height, width]: [usize; 2]) -> Result<usize, (&'static str, String)> {
+        let patch = self.patch_size;
+        if patch == 0 || !height.is_multiple_of(patch) || !width.is_multiple_of(patch) {
+            let message =
+                format!("is {patch}; must divide the images of {width} by {height} pixels");
+            return Err(("patch-size", message));
+        }
+        Ok((height / patch) * (width / patch))
+    }
+
+    /// Makes the model for images of `channels` channels, a height and a width, and `classes`
+    /// classes.
     ///
     /// # Panics
     ///
-    /// If the configuration does not pass [`validate`](Self::validate).
-    pub fn init(&self, channels: usize, classes: usize, device: &Device) -> Vit {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+    /// If the configuration does not pass [`validate`](Self::validate), or patches do not divide
+    /// the images.
+    pub fn init(
+        &self,
+        [channels, height, width]: [usize; 3],
+        classes: usize,
+        device: &Device,
+    ) -> Vit {
+        let patches = self.validate().and_then(|()| self.patches([height, width]));
+        let patches = patches.unwrap_or_else(|(key, message)| panic!("{key} {message}"));
         let (width, patch) = (self.hidden_size, [self.patch_size; 2]);
-        let patches = (self.image_size / self.patch_size).pow(2);
         let small = Initializer::Normal { mean: 0.0, std: 0.02 };
         let layer = EncoderLayerConfig {
             hidden_size: width,
@@ -131,7 +144,7 @@ impl VitConfig {
 impl FoldBatchNorm for Vit {}
 
 impl Classifier for Vit {
-    /// Images, `[batch, channels, image_size, image_size]`.
+    /// Images of the size that the model was made for, `[batch, channels, height, width]`.
     type Input = Tensor<4>;
 
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {

@@ -172,15 +172,17 @@ struct Splits {
     train: Images,
     evaluation: Vec<(&'static str, Images)>,
     classes: usize,
-    channels: usize,
+    /// Channels, height and width of an image.
+    shape: [usize; 3],
     report: Report,
 }
 
-/// A data set of images for a classifier; `build` makes it for so many channels and classes.
+/// A data set of images for a classifier; `build` makes it for the channels, the height and the
+/// width of an image, and for so many classes.
 pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
     config: &Config,
     locations: &Locations,
-    build: impl Fn(usize, usize, &Device) -> Result<N, TaskError> + Send + Sync + 'static,
+    build: impl Fn([usize; 3], usize, &Device) -> Result<N, TaskError> + Send + Sync + 'static,
 ) -> Result<ClassificationTask<N>, TaskError> {
     let settings = &config.task.images;
     let seed = config.train.seed;
@@ -195,7 +197,8 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
         }
         _ => in_folders(settings, seed)?,
     };
-    let Splits { name, train, evaluation, classes, channels, report } = splits;
+    let Splits { name, train, evaluation, classes, shape, report } = splits;
+    let [channels, ..] = shape;
     let sample: Vec<usize> = match &train {
         Images::Memory { chosen, .. } => (0..chosen.len()).collect(),
         Images::Files { chosen, .. } => (0..chosen.len().min(STATISTICS_SAMPLE)).collect(),
@@ -219,7 +222,7 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
     Ok(ClassificationTask {
         name,
         objective: Classification::new(ClassMetric::Accuracy),
-        build: Box::new(move |device| build(channels, classes, device)),
+        build: Box::new(move |device| build(shape, classes, device)),
         train: source(train, augmentation),
         evaluation: evaluation
             .into_iter()
@@ -240,7 +243,7 @@ fn in_memory(
 ) -> Result<Splits, TaskError> {
     let classes = train.labels.iter().max().map_or(0, |&class| class as usize + 1);
     let split = Split::stratified(&train.labels, settings.valid_fraction, seed)?;
-    let (set, channels) = (Arc::new(train), test.channels);
+    let (set, shape) = (Arc::new(train), [test.channels, test.height, test.width]);
     let all = (0..test.len()).collect();
     Ok(Splits {
         name,
@@ -250,7 +253,7 @@ fn in_memory(
             ("test", Images::Memory { set: Arc::new(test), chosen: all }),
         ],
         classes,
-        channels,
+        shape,
         report,
     })
 }
@@ -266,7 +269,7 @@ fn in_folders(settings: &ImagesConfig, seed: u64) -> Result<Splits, TaskError> {
         train: Images::Files { loader: loader(train), chosen },
         evaluation: vec![("valid", Images::Files { loader: loader(valid), chosen: every })],
         classes: classes.len(),
-        channels: 3,
+        shape: [3, settings.side, settings.side],
         report,
     })
 }

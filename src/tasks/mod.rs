@@ -360,11 +360,12 @@ fn with_images<V: TaskVisitor>(
     visitor: V,
 ) -> Result<V::Output, TaskError> {
     let model = &config.model;
-    /// A task with the model that `$settings` makes for channels and classes.
+    /// A task with the model that `$settings` makes for channels and classes, whatever the size of
+    /// the images.
     macro_rules! visit {
         ($settings:expr) => {{
             let settings = $settings.clone();
-            let build = move |channels, classes, device: &Device| {
+            let build = move |[channels, ..]: [usize; 3], classes, device: &Device| {
                 Ok(settings.init(channels, classes, device))
             };
             visitor.visit(images::task(config, locations, build)?)
@@ -375,7 +376,7 @@ fn with_images<V: TaskVisitor>(
         ($settings:expr, $file:expr) => {{
             let (settings, head) = ($settings.clone(), model.head);
             let file = pretrained::find($file, Path::is_file, locations)?;
-            let build = move |channels, classes, device: &Device| match channels {
+            let build = move |[channels, ..]: [usize; 3], classes, device: &Device| match channels {
                 3 => Ok(settings.from_published(&file, classes, head, device)?),
                 _ => Err(TaskError::Config {
                     key: "model.pretrained",
@@ -393,7 +394,16 @@ fn with_images<V: TaskVisitor>(
         (Arch::MobilenetV2, None) => visit!(model.mobilenet_v2),
         (Arch::ImagenetResnet, Some(file)) => visit_published!(model.imagenet_resnet, file),
         (Arch::ImagenetResnet, None) => visit!(model.imagenet_resnet),
-        (Arch::Vit, _) => visit!(model.vit),
+        (Arch::Vit, _) => {
+            let settings = model.vit.clone();
+            let build = move |[channels, height, width]: [usize; 3], classes, device: &Device| {
+                let refused =
+                    |(_, message)| TaskError::Config { key: "model.vit.patch-size", message };
+                settings.patches([height, width]).map_err(refused)?;
+                Ok(settings.init([channels, height, width], classes, device))
+            };
+            visitor.visit(images::task(config, locations, build)?)
+        }
         _ => visit!(model.resnet),
     })
 }

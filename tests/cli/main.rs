@@ -13,6 +13,7 @@ mod choose_again;
 mod coding;
 mod config;
 mod devices;
+mod images;
 mod information;
 #[cfg(unix)]
 mod interruption;

@@ -1,0 +1,60 @@
+//! Training on folders of images: four of each of two classes.
+
+use crate::support::{Said, Workspace};
+
+const CONFIG: &str = r#"[task]
+name = "image-folder"
+
+[task.images]
+folder = "images"
+side = 48
+
+[model]
+arch = "vit"
+
+[model.vit]
+patch-size = 16
+hidden-size = 8
+intermediate-size = 8
+layers = 1
+heads = 2
+
+[quant]
+weight     = { coding = "ausn", bits = 4 }
+activation = { coding = "ausn", bits = 8 }
+
+[train]
+epochs = 1
+batch-size = 1
+evaluation-batch-size = 1
+"#;
+
+fn workspace() -> Workspace {
+    let workspace = Workspace::new();
+    for (class, red) in [("cat", 40), ("dog", 200)] {
+        let mut picture = std::io::Cursor::new(Vec::new());
+        image::RgbImage::from_fn(50, 56, |x, y| image::Rgb([red, x as u8, y as u8]))
+            .write_to(&mut picture, image::ImageFormat::Png)
+            .unwrap();
+        for number in 0..4 {
+            for part in ["train", "val"] {
+                workspace.write(&format!("images/{part}/{class}/{number}.png"), picture.get_ref());
+            }
+        }
+    }
+    workspace.write("config.toml", CONFIG);
+    workspace
+}
+
+#[test]
+fn a_vision_transformer_is_made_for_the_size_of_the_images() {
+    let workspace = workspace();
+    workspace.train(CONFIG, "run", &["train.epochs=0"]).success();
+    let positions = &workspace.tensors("run/model.safetensors")["position.weight"];
+    assert_eq!(positions.len(), (1 + 9) * 8);
+    workspace
+        .train(CONFIG, "refused", &["model.vit.patch-size=5"])
+        .code(2)
+        .says(["model.vit.patch-size is 5; must divide the images of 48 by 48 pixels"]);
+    assert!(!workspace.path("refused").exists());
+}
