@@ -55,6 +55,19 @@ impl Images {
             }
         }
     }
+
+    /// Mean and deviation of each channel: over all images, or, where they are decoded one by one,
+    /// over some from all over the classes.
+    fn statistics(&self) -> Result<Vec<(f64, f64)>, DataError> {
+        let all = self.chosen().len();
+        let count = match self {
+            Images::Memory { .. } => all,
+            Images::Files { .. } => all.min(STATISTICS_SAMPLE),
+        };
+        // Spread evenly, since files are in the order of their classes.
+        let sample: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+        Ok(self.load(&sample)?.channel_statistics())
+    }
 }
 
 /// Random changes of training images (He et al. 2015, arXiv 1512.03385, section 4.2).
@@ -199,12 +212,8 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
     };
     let Splits { name, train, evaluation, classes, shape, report } = splits;
     let [channels, ..] = shape;
-    let sample: Vec<usize> = match &train {
-        Images::Memory { chosen, .. } => (0..chosen.len()).collect(),
-        Images::Files { chosen, .. } => (0..chosen.len().min(STATISTICS_SAMPLE)).collect(),
-    };
     let statistics: Arc<[_]> = match settings.normalization {
-        Normalization::Data => train.load(&sample)?.channel_statistics().into(),
+        Normalization::Data => train.statistics()?.into(),
         Normalization::Imagenet if channels == 3 => IMAGENET_STATISTICS.into(),
         Normalization::Imagenet => {
             return Err(TaskError::Config {
@@ -285,7 +294,13 @@ fn some(mut indices: Vec<usize>, settings: &ImagesConfig, seed: u64) -> Vec<usiz
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+    use std::path::Path;
+
+    use image::{ImageFormat, Rgb, RgbImage};
+
     use super::*;
+    use crate::data::image_folder::ImageFile;
 
     fn source(augmentation: Option<Augmentation>) -> ImageSource {
         let set = ImageSet {
@@ -301,6 +316,40 @@ mod tests {
 
     fn pixels(batch: ClassificationBatch<Tensor<4>>) -> Vec<f32> {
         batch.input.into_data().try_to_vec().expect("32-bit floats")
+    }
+
+    /// Image files in a folder, of side 8, each of a class of its own.
+    fn files(folder: &Path, contents: &[&[u8]]) -> Images {
+        let file = |(class, content): (u32, &&[u8])| {
+            let path = folder.join(format!("{class}.png"));
+            std::fs::write(&path, content).unwrap();
+            ImageFile { path, class }
+        };
+        let files = (0..).zip(contents).map(file).collect();
+        let chosen = (0..contents.len()).collect();
+        Images::Files { loader: ImageLoader::new(folder, files, 8), chosen }
+    }
+
+    fn png(pixel: impl Fn(u32, u32) -> u8) -> Vec<u8> {
+        let mut content = Cursor::new(Vec::new());
+        RgbImage::from_fn(8, 8, |x, y| Rgb([pixel(x, y); 3]))
+            .write_to(&mut content, ImageFormat::Png)
+            .unwrap();
+        content.into_inner()
+    }
+
+    #[test]
+    fn statistics_of_files_are_of_all_classes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (black, white) = (png(|_, _| 0), png(|_, _| 255));
+        let contents = [[&black[..]; STATISTICS_SAMPLE], [&white[..]; STATISTICS_SAMPLE]].concat();
+        let statistics = files(folder.path(), &contents).statistics().unwrap();
+        for (mean, deviation) in statistics {
+            assert!(
+                (mean - 0.5).abs() < 1e-9 && (deviation - 0.5).abs() < 1e-9,
+                "{mean} {deviation}"
+            );
+        }
     }
 
     #[test]
