@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device};
+use super::{Failure, Global, Overrides, device, show_report};
 use crate::config::Config;
+use crate::data::report::Report;
 use crate::devices::Devices;
 use crate::evaluate::LayerTable;
 use crate::tasks::{Task, TaskVisitor};
@@ -28,6 +29,7 @@ struct Evaluate {
     config: Config,
     run: Option<RunFolder>,
     devices: Devices,
+    quiet: bool,
 }
 
 impl TaskVisitor for Evaluate {
@@ -35,10 +37,14 @@ impl TaskVisitor for Evaluate {
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
         let device = self.devices.first();
-        match &self.run {
-            Some(run) => Ok(vec![evaluate_run(&task, &self.config, run, device)?]),
-            None => evaluate_config(&task, &self.config, device),
+        let found = match &self.run {
+            Some(run) => vec![evaluate_run(&task, &self.config, run, device)?],
+            None => evaluate_config(&task, &self.config, device)?,
+        };
+        if !self.quiet {
+            show_report(&task.report(), &Report::default());
         }
+        Ok(found)
     }
 }
 
@@ -48,7 +54,8 @@ pub(super) fn run(args: EvaluateArgs, global: &Global) -> Result<(), Failure> {
     let run = is_run.then(|| RunFolder::open(&args.target)).transpose()?;
     let path = run.as_ref().map_or(args.target.clone(), |run| run.file("config.toml"));
     let config = args.overrides.load(&path)?;
-    let evaluation = Evaluate { config: config.clone(), run, devices: devices.clone() };
+    let evaluation =
+        Evaluate { config: config.clone(), run, devices: devices.clone(), quiet: global.quiet };
     let found = device::visit(config, &devices, global, evaluation)?;
     global.print(&found, || found.iter().map(text).collect())
 }

@@ -26,6 +26,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::data::catalog::Locations;
+use crate::data::report::Report;
 use failure::Failure;
 
 /// Quantization-aware training with adaptively superimposed powers of two (AUSN).
@@ -127,6 +128,14 @@ fn needs_trained(config: &Config, [why, option]: [&str; 2]) -> Result<(), Failur
             "the configuration starts from a fresh model, {why}; name the folder of a run that \
              trained it: {option}"
         ))),
+    }
+}
+
+/// Shows what was left out of the data or changed, but for what was shown before.
+fn show_report(report: &Report, shown: &Report) {
+    let shown: Vec<String> = shown.lines().collect();
+    for line in report.lines().filter(|line| !shown.contains(line)) {
+        eprintln!("data: {line}");
     }
 }
 

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::Value;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device};
+use super::{Failure, Global, Overrides, device, show_report};
 use crate::config::Config;
+use crate::data::report::Report;
 use crate::evaluate::LayerTable;
 use crate::tasks::{Task, TaskVisitor, with_task};
 use crate::train::{
@@ -136,13 +137,16 @@ impl TaskVisitor for Train<'_> {
             Target::New(new) => new.create_folder(&self.config.text)?,
         };
         let run = self.begun.get_or_init(|| run);
-        if self.options.progress != Progress::Quiet {
+        let (shows, known) = (self.options.progress != Progress::Quiet, task.report());
+        if shows {
             eprintln!("run folder: {}", run.path().display());
-            for line in task.report().lines() {
-                eprintln!("data: {line}");
-            }
+            show_report(&known, &Report::default());
         }
-        train(&task, self.config, start, run, self.options).map_err(|error| {
+        let trained = train(&task, self.config, start, run, self.options);
+        if shows {
+            show_report(&task.report(), &known);
+        }
+        trained.map_err(|error| {
             // The other errors would come again.
             let resumable = matches!(
                 error,

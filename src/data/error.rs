@@ -174,6 +174,16 @@ pub enum DataError {
         reason: String,
     },
 
+    /// No image of a batch can be decoded, though few enough of the data set to be passed over.
+    #[error(
+        "{}: neither this image nor another of its batch can be decoded. Copy or download it again, or remove it",
+        path.display()
+    )]
+    BatchCorrupt {
+        /// The first of them.
+        path: PathBuf,
+    },
+
     /// So many images of a data set cannot be decoded that the rest is not the data set any more.
     #[error(
         "{}: {corrupt} of {total} images cannot be decoded, more than the {allowed} that are passed over; the first is \
@@ -233,6 +243,7 @@ impl DataError {
             | Self::Malformed { .. }
             | Self::Format { .. }
             | Self::Image { .. }
+            | Self::BatchCorrupt { .. }
             | Self::TooManyCorrupt { .. }
             | Self::UnknownClass { .. }
             | Self::Audio { .. }

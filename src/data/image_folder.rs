@@ -138,16 +138,17 @@ impl ImageLoader {
         self.files.is_empty()
     }
 
-    /// Decodes images. Corrupt ones are left out of the result, which may be empty.
+    /// Decodes images. Corrupt ones are left out of the result, beside which stand the places of the others in `indices`.
     ///
     /// # Errors
     ///
-    /// [`DataError::TooManyCorrupt`], or [`DataError::Io`] if a file cannot be read.
+    /// [`DataError::BatchCorrupt`] if none is left, [`DataError::TooManyCorrupt`], or [`DataError::Io`] if a file cannot be
+    /// read.
     ///
     /// # Panics
     ///
-    /// If there is no image of an index.
-    pub fn load(&self, indices: &[usize]) -> Result<ImageSet, DataError> {
+    /// If there is no index, or no image of one.
+    pub fn load(&self, indices: &[usize]) -> Result<(ImageSet, Vec<usize>), DataError> {
         let decoded: Vec<Result<Vec<u8>, DataError>> = indices
             .par_iter()
             .map(|&index| {
@@ -167,17 +168,22 @@ impl ImageLoader {
             pixels: Vec::with_capacity(indices.len() * 3 * self.side * self.side),
             labels: Vec::with_capacity(indices.len()),
         };
-        for (&index, image) in indices.iter().zip(decoded) {
+        let mut places = Vec::with_capacity(indices.len());
+        for (place, (&index, image)) in indices.iter().zip(decoded).enumerate() {
             match image {
                 Ok(pixels) => {
                     set.pixels.extend(pixels);
                     set.labels.push(self.files[index].class);
+                    places.push(place);
                 }
                 Err(error @ DataError::Image { .. }) => self.note_corrupt(index, &error)?,
                 Err(error) => return Err(error),
             }
         }
-        Ok(set)
+        if set.is_empty() {
+            return Err(DataError::BatchCorrupt { path: self.files[indices[0]].path.clone() });
+        }
+        Ok((set, places))
     }
 
     fn note_corrupt(&self, index: usize, error: &DataError) -> Result<(), DataError> {
@@ -262,7 +268,8 @@ mod tests {
         assert_eq!(folder.report.count(Finding::NoImage), 1);
 
         let loader = ImageLoader::new(root.path(), folder.train, 7);
-        let set = loader.load(&[2, 0]).unwrap();
+        let (set, places) = loader.load(&[2, 0]).unwrap();
+        assert_eq!(places, [0, 1]);
         assert_eq!((set.len(), set.channels, set.height, set.width), (2, 3, 7, 7));
         assert_eq!((set.image(0)[0], set.image(1)[0]), (2, 3));
         assert_eq!(set.labels, [1, 0]);
@@ -290,10 +297,13 @@ mod tests {
         let folder = ImageFolder::open(root.path()).unwrap();
         let loader = ImageLoader::new(root.path(), folder.train.clone(), 7);
         for _ in 0..2 {
-            assert_eq!(loader.load(&[0, 1, 2]).unwrap().labels, [0, 1]);
+            let (set, places) = loader.load(&[0, 1, 2]).unwrap();
+            assert_eq!((&set.labels[..], &places[..]), (&[0, 1][..], &[0, 2][..]));
             assert_eq!(loader.report().count(Finding::ImageCorrupt), 1);
         }
         assert!(loader.report().to_string().contains("a.jpeg"));
+        let error = loader.load(&[1]).unwrap_err();
+        assert!(error.to_string().contains("a.jpeg: neither this image nor another"), "{error}");
 
         put(root.path(), "train/n02/b.PNG", b"nothing");
         let loader = ImageLoader::new(root.path(), folder.train, 7);

@@ -1,6 +1,5 @@
 //! Image classification: Fashion-MNIST, CIFAR-10, and folders with one folder of images a class.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -40,18 +39,24 @@ impl Images {
         }
     }
 
-    /// The images at the given places; those that cannot be decoded are left out.
-    fn load(&self, places: &[usize]) -> Result<ImageSet, DataError> {
+    /// The images at the given places, and which those are: images that cannot be decoded are left
+    /// out.
+    fn load(&self, places: &[usize]) -> Result<(ImageSet, Vec<usize>), DataError> {
         match self {
-            Images::Memory { set, chosen } => Ok(ImageSet {
-                channels: set.channels,
-                height: set.height,
-                width: set.width,
-                pixels: places.iter().flat_map(|&i| set.image(chosen[i])).copied().collect(),
-                labels: places.iter().map(|&i| set.labels[chosen[i]]).collect(),
-            }),
+            Images::Memory { set, chosen } => {
+                let some = ImageSet {
+                    channels: set.channels,
+                    height: set.height,
+                    width: set.width,
+                    pixels: places.iter().flat_map(|&i| set.image(chosen[i])).copied().collect(),
+                    labels: places.iter().map(|&i| set.labels[chosen[i]]).collect(),
+                };
+                Ok((some, places.to_vec()))
+            }
             Images::Files { loader, chosen } => {
-                loader.load(&places.iter().map(|&i| chosen[i]).collect::<Vec<_>>())
+                let indices: Vec<usize> = places.iter().map(|&i| chosen[i]).collect();
+                let (set, decoded) = loader.load(&indices)?;
+                Ok((set, decoded.into_iter().map(|i| places[i]).collect()))
             }
         }
     }
@@ -66,7 +71,7 @@ impl Images {
         };
         // Spread evenly, since files are in the order of their classes.
         let sample: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-        Ok(self.load(&sample)?.channel_statistics())
+        Ok(self.load(&sample)?.0.channel_statistics())
     }
 }
 
@@ -129,14 +134,10 @@ impl ImageSource {
         augment: impl Fn(Vec<f32>, [usize; 2], usize) -> Vec<f32>,
         device: &Device,
     ) -> Result<ClassificationBatch<Tensor<4>>, DataError> {
-        let set = self.images.load(places)?;
-        if set.is_empty() {
-            let reason = "no image of a whole batch can be decoded".to_string();
-            return Err(DataError::Image { path: Path::new("the batch").to_path_buf(), reason });
-        }
+        let (set, places) = self.images.load(places)?;
         let (plane, sides) = (set.height * set.width, [set.height, set.width]);
         let mut pixels = Vec::with_capacity(set.pixels.len());
-        for (index, &place) in places.iter().enumerate().take(set.len()) {
+        for (index, place) in places.into_iter().enumerate() {
             let planes = set.image(index).chunks_exact(plane).zip(self.statistics.iter());
             let image = planes.flat_map(|(plane, &(mean, deviation))| {
                 let (offset, scale) = (mean as f32, (1.0 / deviation.max(1e-6)) as f32);
@@ -172,10 +173,24 @@ impl Source<ClassificationBatch<Tensor<4>>> for ImageSource {
         epoch: usize,
         device: &Device,
     ) -> Result<ClassificationBatch<Tensor<4>>, DataError> {
-        let Some(augmentation) = self.augmentation else { return self.batch(indices, device) };
-        let augment =
-            |image: Vec<f32>, sides, index| augmentation.apply(&image, sides, epoch, index);
-        self.make(indices, augment, device)
+        let augment = |image: Vec<f32>, sides, index| match self.augmentation {
+            Some(augmentation) => augmentation.apply(&image, sides, epoch, index),
+            None => image,
+        };
+        let mut batch = self.make(indices, augment, device);
+        // A step cannot be left out, for the sake of other devices: the next image stands in.
+        for step in 1..self.len() {
+            let Err(DataError::BatchCorrupt { .. }) = batch else { break };
+            batch = self.make(&[(indices[0] + step) % self.len()], augment, device);
+        }
+        batch
+    }
+
+    fn report(&self) -> Report {
+        match &self.images {
+            Images::Memory { .. } => Report::default(),
+            Images::Files { loader, .. } => loader.report(),
+        }
     }
 }
 
@@ -301,6 +316,7 @@ mod tests {
 
     use super::*;
     use crate::data::image_folder::ImageFile;
+    use crate::data::report::Finding;
 
     fn source(augmentation: Option<Augmentation>) -> ImageSource {
         let set = ImageSet {
@@ -350,6 +366,25 @@ mod tests {
                 "{mean} {deviation}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_corrupt_changes_nothing_of_other_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = png(|x, y| (x * 31 + y * y * 3) as u8);
+        let source = ImageSource {
+            images: files(folder.path(), &[&image, b"corrupt", &image, &image]),
+            statistics: [(0.5, 0.5); 3].into(),
+            augmentation: Some(Augmentation { seed: 3, shift: 4 }),
+        };
+        let device = Device::default();
+        let draw = |indices: &[usize]| source.training_batch(indices, 1, &device).unwrap();
+        assert_eq!(pixels(draw(&[0, 1, 2, 3])), pixels(draw(&[0, 2, 3])));
+        // Where nothing else is left, training goes on with the next one.
+        assert_eq!(draw(&[1]).targets.into_scalar::<i64>(), 2);
+        let error = source.batch(&[1], &device).unwrap_err();
+        assert!(matches!(error, DataError::BatchCorrupt { .. }), "{error}");
+        assert_eq!(source.report().count(Finding::ImageCorrupt), 1);
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub trait Source<B>: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If an example has to be read from a file, and cannot.
+    /// If an example has to be read from a file, and cannot. Examples that can be done without are
+    /// left out; [`DataError::BatchCorrupt`] if no other is left.
     fn batch(&self, indices: &[usize], device: &Device) -> Result<B, DataError>;
 
     /// The same to train on in an epoch, counted from 1: examples may be changed at random, in the
@@ -90,6 +91,11 @@ pub trait Source<B>: Send + Sync {
     ) -> Result<B, DataError> {
         let _ = epoch;
         self.batch(indices, device)
+    }
+
+    /// What was left out of the batches so far.
+    fn report(&self) -> Report {
+        Report::default()
     }
 }
 
@@ -232,8 +238,9 @@ pub trait Task: Send + Sync {
     /// The training data.
     fn train_source(&self) -> Arc<dyn Source<Self::Batch>>;
 
-    /// What was left out of the data or changed when they were read.
-    fn report(&self) -> &Report;
+    /// What was left out of the data or changed when they were read; what is read only when a batch
+    /// needs it joins in as it comes.
+    fn report(&self) -> Report;
 
     /// The evaluation data; the first split is the one that training watches.
     fn evaluation_splits(&self) -> Vec<EvaluationSplit<Self::Batch>>;

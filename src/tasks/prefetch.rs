@@ -22,10 +22,14 @@ pub struct Prefetch<B> {
 }
 
 impl<B: Send + 'static> Prefetch<B> {
-    /// Starts to make the batches of the given indices, to evaluate on.
+    /// Starts to make the batches of the given indices, to evaluate on. One without an image that
+    /// can be decoded is passed over.
     pub fn new(source: Arc<dyn Source<B>>, indices: Vec<Vec<usize>>, device: &Device) -> Self {
         let device = device.clone();
-        Self::start(indices, move |indices| source.batch(indices, &device))
+        Self::start(indices, move |indices| match source.batch(indices, &device) {
+            Err(DataError::BatchCorrupt { .. }) => None,
+            batch => Some(batch),
+        })
     }
 
     /// The same to train on in an epoch.
@@ -36,17 +40,17 @@ impl<B: Send + 'static> Prefetch<B> {
         device: &Device,
     ) -> Self {
         let device = device.clone();
-        Self::start(indices, move |indices| source.training_batch(indices, epoch, &device))
+        Self::start(indices, move |indices| Some(source.training_batch(indices, epoch, &device)))
     }
 
     fn start(
         indices: Vec<Vec<usize>>,
-        make: impl Fn(&[usize]) -> Result<B, DataError> + Send + 'static,
+        make: impl Fn(&[usize]) -> Option<Result<B, DataError>> + Send + 'static,
     ) -> Self {
         let (sender, batches) = sync_channel(AHEAD);
         let thread = thread::spawn(move || {
-            for indices in indices {
-                if sender.send(make(&indices)).is_err() {
+            for batch in indices.iter().filter_map(|indices| make(indices)) {
+                if sender.send(batch).is_err() {
                     return;
                 }
             }

@@ -70,8 +70,13 @@ impl<O: Objective> Task for SupervisedTask<O> {
         self.train.clone()
     }
 
-    fn report(&self) -> &Report {
-        &self.report
+    fn report(&self) -> Report {
+        let mut report = self.report.clone();
+        report.merge(self.train.report());
+        for (_, source) in &self.evaluation {
+            report.merge(source.report());
+        }
+        report
     }
 
     fn evaluation_splits(&self) -> Vec<EvaluationSplit<O::Batch>> {

@@ -47,6 +47,32 @@ fn workspace() -> Workspace {
 }
 
 #[test]
+fn corrupt_images_are_left_out_and_counted() {
+    let workspace = workspace();
+    for file in ["images/train/dog/2.png", "images/val/cat/3.png"] {
+        workspace.cut(file, 2);
+    }
+    // Statistics of the training images need all of them; the others are met later.
+    let left_out = |count| format!("data: images that cannot be decoded, left out: {count} (");
+    workspace
+        .ausn(["train", "config.toml", "--out", "run"])
+        .success()
+        .says([left_out(1), left_out(2)])
+        .says(["images/train/dog/2.png"]);
+    let splits = &workspace.json("run/summary.json")["splits"];
+    for stage in ["float", "calibrated", "quantized"] {
+        assert_eq!(splits[stage][0]["examples"], 7, "{splits}");
+    }
+    workspace.ausn(["evaluate", "run"]).success().says([left_out(2)]);
+
+    workspace.cut("images/val/dog/0.png", 2);
+    workspace
+        .train(CONFIG, "more", &[])
+        .code(1)
+        .says(["2 of 8 images cannot be decoded", "images/val/cat/3.png"]);
+}
+
+#[test]
 fn a_vision_transformer_is_made_for_the_size_of_the_images() {
     let workspace = workspace();
     workspace.train(CONFIG, "run", &["train.epochs=0"]).success();
