@@ -6,9 +6,9 @@
 //! by `#` count as an intent of their own.
 //!
 //! Words, tags and intents are numbered in the order of their first occurrence in the training part; the words follow
-//! `<pad>` and `<unk>`, the tags begin with `O`. A word that training lacks is `<unk>`. Tags and intents that training lacks
-//! get numbers behind all others, from [`IntentData::known_tags`] and [`IntentData::known_intents`] on: a model does not have
-//! them, so that those examples stay in the evaluation and count as wrong.
+//! `<pad>` and `<unk>`, the tags begin with `O`. A word that training lacks is `<unk>`, and counted. Tags and intents that
+//! training lacks get numbers behind all others, from [`IntentData::known_tags`] and [`IntentData::known_intents`] on: a
+//! model does not have them, so that those examples stay in the evaluation and count as wrong.
 //!
 //! [`IntentData::without_long`] leaves out training utterances that are too long; evaluation utterances are never cut.
 
@@ -163,10 +163,21 @@ impl IntentData {
         self
     }
 
-    /// The words of an utterance by their numbers in the vocabulary.
-    pub fn word_numbers(&self, utterance: &Utterance) -> Vec<u32> {
-        let number = |word: &String| self.vocabulary.number(word).unwrap_or(UNKNOWN);
-        utterance.words.iter().map(number).collect()
+    /// The words of utterances by their numbers in the vocabulary. Words that it lacks are counted.
+    pub fn word_numbers(&self, utterances: &[Utterance]) -> (Vec<Vec<u32>>, Report) {
+        let mut report = Report::default();
+        let mut numbers = Vec::with_capacity(utterances.len());
+        for Utterance { words, .. } in utterances {
+            let mut number = |word: &String| {
+                self.vocabulary.number(word).unwrap_or_else(|| {
+                    let place = || format!("`{word}` in `{}`", words.join(" "));
+                    report.add(Finding::WordUnknown, place);
+                    UNKNOWN
+                })
+            };
+            numbers.push(words.iter().map(&mut number).collect());
+        }
+        (numbers, report)
     }
 }
 
@@ -267,7 +278,11 @@ mod tests {
         assert_eq!((data.known_tags, data.known_intents), (3, 2));
         assert_eq!((&data.valid[0].tags[..], data.valid[0].intent), (&[0, 2][..], 1));
         assert_eq!((&data.test[0].tags[..], data.test[0].intent), (&[0, 3, 4][..], 2));
-        assert_eq!(data.word_numbers(&data.test[0]), [2, UNKNOWN, UNKNOWN]);
+        let (numbers, report) = data.word_numbers(&data.test);
+        assert_eq!(numbers, [[2, UNKNOWN, UNKNOWN]]);
+        assert_eq!(report.count(Finding::WordUnknown), 2);
+        assert!(report.to_string().contains("(first: `new` in `play new york`)"), "{report}");
+        assert!(data.word_numbers(&data.train).1.is_empty());
         assert_eq!(data.report.count(Finding::TagUnknown), 2);
         assert_eq!(data.report.count(Finding::IntentUnknown), 1);
         assert!(data.report.to_string().contains("(first: `B-town` in line 1 of seq.in)"));
@@ -320,6 +335,8 @@ mod tests {
         assert_eq!(counts[0], (1_818, "AddToPlaylist"));
         assert_eq!(counts[6], (1_914, "PlayMusic"));
         assert!(data.report.is_empty(), "{}", data.report);
+        let unknown = parts.map(|part| data.word_numbers(part).1.count(Finding::WordUnknown));
+        assert_eq!(unknown, [0, 355, 378]);
     }
 
     #[test]

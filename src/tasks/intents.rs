@@ -319,15 +319,12 @@ pub(super) fn bi_lstm(
     let data = read(config, locations)?;
     let (model, words, classes) =
         (config.model.bi_lstm_tagger.clone(), data.1.vocabulary.len(), data.2);
-    let numbers = |data: &IntentData, requests: &[Utterance]| -> Vec<Vec<u32>> {
-        requests.iter().map(|request| data.word_numbers(request)).collect()
-    };
-    let training = numbers(&data.1, &data.1.train);
+    let (training, _) = data.1.word_numbers(&data.1.train);
     let unknown = RequestWords::unknown(words, &training, config.task.intents.word_dropout);
     let inputs = |data: &IntentData, requests: &[Utterance]| {
-        let words = Tokens::single(numbers(data, requests), PAD);
+        let (numbers, found) = data.word_numbers(requests);
         let (seed, unknown) = (config.train.seed, unknown.clone());
-        Ok((RequestWords { words, seed, unknown }, Report::default()))
+        Ok((RequestWords { words: Tokens::single(numbers, PAD), seed, unknown }, found))
     };
     let build =
         move |device: &Device| Ok(model.init(words, classes.slots, classes.intents, device));
