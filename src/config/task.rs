@@ -182,8 +182,8 @@ pub struct Sst2Config {
     pub max_length: usize,
     /// Sentences of the training file to use; all of them by default.
     pub train_examples: Option<usize>,
-    /// Whole sentences of the training file to hold out, with all phrases cut from them, as a
-    /// second evaluation split.
+    /// Whole sentences of the training file to hold out, with all phrases cut from them, which
+    /// training watches, with `dev` measured at the end. Without any it watches `dev`.
     pub held_out: usize,
 }
 

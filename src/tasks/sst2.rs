@@ -21,8 +21,8 @@ const CLASSES: usize = 2;
 
 /// A pretrained BERT with a fresh head.
 ///
-/// Evaluation splits: `dev`, and, where `held-out` whole sentences are asked for, `held-out`:
-/// those sentences and every training row cut from them.
+/// Evaluation splits: `dev`, and, where `held-out` whole sentences are asked for, before it
+/// `held-out`: those sentences and every training row cut from them.
 pub(super) fn bert(
     config: &Config,
     locations: &Locations,
@@ -58,7 +58,7 @@ pub(super) fn bert(
     let mut evaluation = vec![("dev", source(dev.iter().collect())?)];
     let mut pick = |indices: &[usize]| source(indices.iter().map(|&i| &sentences[i]).collect());
     if !held_out.is_empty() {
-        evaluation.push(("held-out", pick(&held_out)?));
+        evaluation.insert(0, ("held-out", pick(&held_out)?));
     }
     let train = pick(&train)?;
     Ok(ClassificationTask {

@@ -211,10 +211,12 @@ fn whole_sentences_can_be_held_out() {
     train(&workspace, &["task.sst2.held-out=3"]).success();
     let summary = workspace.json("run/summary.json");
     let splits = summary["splits"]["quantized"].as_array().unwrap();
-    assert_eq!(splits[1]["split"], "held-out");
-    let held_out = splits[1]["examples"].as_u64().unwrap();
+    // Training watches the first one.
+    assert_eq!((&splits[0]["split"], &splits[1]["split"]), (&"held-out".into(), &"dev".into()));
+    let held_out = splits[0]["examples"].as_u64().unwrap();
     assert!(held_out >= 3);
     assert_eq!(summary["train_examples"].as_u64().unwrap() + held_out, 40);
+    assert_eq!(summary["metric"]["quantized"], splits[0]["value"]);
 }
 
 #[test]
