@@ -21,8 +21,8 @@ pub struct Encoded {
 pub struct EncodedWords {
     /// Its tokens.
     pub encoded: Encoded,
-    /// The place of every word's first token.
-    pub places: Vec<u32>,
+    /// The place of every word's first token; none where no token of the word is left.
+    pub places: Vec<Option<u32>>,
 }
 
 /// A tokenizer that adds a checkpoint's special tokens and cuts long texts, but never pads.
@@ -147,8 +147,7 @@ impl Tokenizer {
     }
 
     /// Token numbers of sentences that are cut into words already, in parallel, not padded. A word of which no token is left
-    /// (it was cut off, which the report counts, or is nothing but characters that the tokenizer drops) has the place of the
-    /// sentence's first token.
+    /// was cut off, which the report counts, or is nothing but characters that the tokenizer drops.
     pub fn encode_words(
         &self,
         sentences: &[&[String]],
@@ -168,10 +167,10 @@ impl Tokenizer {
                     format!("`{} ...`", words[..words.len().min(8)].join(" "))
                 });
             }
-            let mut places = vec![0; words.len()];
+            let mut places = vec![None; words.len()];
             for (place, word) in encoding.get_word_ids().iter().enumerate().rev() {
                 if let Some(word) = word {
-                    places[*word as usize] = place as u32;
+                    places[*word as usize] = Some(place as u32);
                 }
             }
             let tokens = encoding.get_ids().to_vec();
@@ -295,12 +294,14 @@ mod tests {
         let (found, report) = open(&sample(), 10).unwrap().encode_words(&sentences).unwrap();
         assert_eq!(found[0].encoded.tokens, [2, 4, 5, 9, 4, 3]);
         assert_eq!(found[1].encoded.tokens, [2, 1, 5, 3]);
-        assert_eq!((&found[0].places[..], &found[1].places[..]), (&[1, 2, 4][..], &[1, 2][..]));
+        assert_eq!(found[0].places, [Some(1), Some(2), Some(4)]);
+        assert_eq!(found[1].places, [Some(1), Some(2)]);
         assert!(report.is_empty());
 
         let (found, report) = open(&sample(), 5).unwrap().encode_words(&sentences).unwrap();
         assert_eq!(found[0].encoded.tokens, [2, 4, 5, 9, 3]);
-        assert_eq!((&found[0].places[..], &found[1].places[..]), (&[1, 2, 0][..], &[1, 2][..]));
+        assert_eq!(found[0].places, [Some(1), Some(2), None]);
+        assert_eq!(found[1].places, [Some(1), Some(2)]);
         assert_eq!(report.count(Finding::TextCut), 1);
     }
 

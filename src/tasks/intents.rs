@@ -52,16 +52,25 @@ struct Classes {
 }
 
 impl<S: Inputs> RequestSource<S> {
+    /// Adds the intents, and the slots of the words that are `asked` for by request and place.
     fn with_answers(
         &self,
         input: S::Batch,
         indices: &[usize],
+        asked: impl Fn(usize, usize) -> bool,
         device: &Device,
     ) -> TagBatch<S::Batch> {
-        let chosen = || indices.iter().map(|&i| &self.requests[i]);
-        let words = chosen().map(|r| r.tags.len()).max().unwrap_or(0);
-        let slots = padded(chosen().map(|r| r.tags.as_slice()), words, IGNORED, device);
-        let intents: Vec<i64> = chosen().map(|r| r.intent.into()).collect();
+        let slots = |&index: &usize| -> Vec<i64> {
+            let slot = |(word, &tag): (usize, &u32)| match asked(index, word) {
+                true => tag.into(),
+                false => IGNORED,
+            };
+            self.requests[index].tags.iter().enumerate().map(slot).collect()
+        };
+        let slots: Vec<Vec<i64>> = indices.iter().map(slots).collect();
+        let words = slots.iter().map(Vec::len).max().unwrap_or(0);
+        let slots = padded(slots.iter().map(Vec::as_slice), words, IGNORED, device);
+        let intents: Vec<i64> = indices.iter().map(|&i| self.requests[i].intent.into()).collect();
         let intents = Tensor::from_data(TensorData::from(intents.as_slice()), device);
         TagBatch { input, intents, slots }
     }
@@ -77,7 +86,7 @@ impl<S: Inputs> Source<TagBatch<S::Batch>> for RequestSource<S> {
     }
 
     fn batch(&self, indices: &[usize], device: &Device) -> Result<TagBatch<S::Batch>, DataError> {
-        Ok(self.with_answers(self.inputs.batch(indices, device), indices, device))
+        Ok(self.with_answers(self.inputs.batch(indices, device), indices, |_, _| true, device))
     }
 
     fn training_batch(
@@ -87,7 +96,9 @@ impl<S: Inputs> Source<TagBatch<S::Batch>> for RequestSource<S> {
         device: &Device,
     ) -> Result<TagBatch<S::Batch>, DataError> {
         let input = self.inputs.training_batch(indices, epoch, device);
-        Ok(self.with_answers(input, indices, device))
+        // A word that was cut off teaches nothing; in evaluation its slot counts all the same.
+        let asked = |request, word| self.inputs.has_word(request, word);
+        Ok(self.with_answers(input, indices, asked, device))
     }
 }
 
@@ -430,14 +441,32 @@ mod tests {
         assert_eq!(words(never.training_batch(&[0, 1], 1, &device)), original);
     }
 
+    fn request(words: &[u32], tags: &[u32]) -> Utterance {
+        let words = words.iter().map(u32::to_string).collect();
+        Utterance { words, tags: tags.to_vec(), intent: 1 }
+    }
+
+    #[test]
+    fn words_that_were_cut_off_are_measured_but_not_learned() {
+        let device = Device::default();
+        let inputs = Words {
+            tokens: Tokens::single([vec![2, 5, 6, 3], vec![2, 8, 3]], PAD),
+            places: vec![vec![Some(1), Some(2), None], vec![Some(1)]],
+        };
+        let requests = vec![request(&[5, 6, 7], &[0, 1, 2]), request(&[8], &[1])];
+        let source = RequestSource { inputs, requests };
+        let integers = |x: Tensor<2, Int>| x.into_data().iter::<i64>().collect::<Vec<_>>();
+        let batch = source.batch(&[0, 1], &device).unwrap();
+        assert_eq!(integers(batch.input.words), [1, 2, 0, 1, 0, 0]);
+        assert_eq!(integers(batch.slots), [0, 1, 2, 1, IGNORED, IGNORED]);
+        let batch = source.training_batch(&[0, 1], 1, &device).unwrap();
+        assert_eq!(integers(batch.input.words), [1, 2, 0, 1, 0, 0]);
+        assert_eq!(integers(batch.slots), [0, 1, IGNORED, 1, IGNORED, IGNORED]);
+    }
+
     #[test]
     fn places_without_a_word_have_no_slot() {
         let device = Device::default();
-        let request = |words: &[u32], tags: &[u32]| Utterance {
-            words: words.iter().map(u32::to_string).collect(),
-            tags: tags.to_vec(),
-            intent: 1,
-        };
         let requests = vec![request(&[5, 6, 7], &[0, 1, 2]), request(&[8], &[1])];
         let inputs = Tokens::single([vec![5, 6, 7], vec![8]], PAD);
         let batch = RequestSource { inputs, requests }.batch(&[0, 1], &device).unwrap();

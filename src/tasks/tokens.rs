@@ -21,6 +21,11 @@ pub(super) trait Inputs: Send + Sync {
     fn training_batch(&self, indices: &[usize], _epoch: usize, device: &Device) -> Self::Batch {
         self.batch(indices, device)
     }
+
+    /// Whether a word of an input is in its batch, rather than cut off.
+    fn has_word(&self, _index: usize, _word: usize) -> bool {
+        true
+    }
 }
 
 /// Token sequences, padded to the longest of a batch.
@@ -82,10 +87,11 @@ impl Inputs for Tokens {
     }
 }
 
-/// Sentences cut into sub-words, with the place of each word's first one.
+/// Sentences cut into sub-words, with the place of each word's first one. In the place of a word that
+/// has none, the sentence's first token is read.
 pub(super) struct Words {
     pub(super) tokens: Tokens,
-    pub(super) places: Vec<Vec<u32>>,
+    pub(super) places: Vec<Vec<Option<u32>>>,
 }
 
 impl Inputs for Words {
@@ -96,18 +102,24 @@ impl Inputs for Words {
     }
 
     fn batch(&self, indices: &[usize], device: &Device) -> WordBatch {
-        let chosen = || indices.iter().map(|&i| self.places[i].as_slice());
-        let words = chosen().map(<[u32]>::len).max().unwrap_or(0);
+        let place = |place: &Option<u32>| place.unwrap_or(0);
+        let places = |&i: &usize| self.places[i].iter().map(place).collect();
+        let places: Vec<Vec<u32>> = indices.iter().map(places).collect();
+        let words = places.iter().map(Vec::len).max().unwrap_or(0);
         WordBatch {
             tokens: self.tokens.batch(indices, device),
-            words: padded(chosen(), words, 0, device),
+            words: padded(places.iter().map(Vec::as_slice), words, 0, device),
         }
+    }
+
+    fn has_word(&self, index: usize, word: usize) -> bool {
+        self.places[index][word].is_some()
     }
 }
 
 /// Rows of numbers, filled up to one length: `[rows, length]`.
-pub(super) fn padded<'a>(
-    rows: impl Iterator<Item = &'a [u32]>,
+pub(super) fn padded<'a, T: Copy + Into<i64> + 'a>(
+    rows: impl Iterator<Item = &'a [T]>,
     length: usize,
     fill: i64,
     device: &Device,
@@ -115,7 +127,7 @@ pub(super) fn padded<'a>(
     let mut values = Vec::new();
     let mut count = 0;
     for row in rows {
-        values.extend(row.iter().copied().map(i64::from));
+        values.extend(row.iter().copied().map(Into::<i64>::into));
         count += 1;
         values.resize(count * length, fill);
     }
