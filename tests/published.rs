@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ausn::models::bert::{Bert, BertOutput, TokenBatch};
-use ausn::models::mobilenet::MobileNetV2Config;
+use ausn::models::mobilenet::{MobileNetV2, MobileNetV2Config};
 use ausn::models::resnet_imagenet::{Depth, ImageNetResNetConfig};
 use ausn::models::vit::VitConfig;
 use ausn::models::{CheckpointError, Classifier, Head, Naming, load_checkpoint};
@@ -28,7 +28,8 @@ struct Torchvision {
 
 #[derive(Deserialize)]
 struct Published {
-    /// Names and shapes of the state dictionary.
+    /// Names and shapes of a state dictionary that no file holds.
+    #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
     /// The logits of ten classes of two images.
     logits: Vec<Vec<f32>>,
@@ -146,6 +147,26 @@ fn pytorch_files_of_torchvision_models_give_the_same() {
         let model = load(&folder.join(format!("{name}.pth")), CLASSES, Head::Published).unwrap();
         check_logits(name, model(images(64)), &torchvision(name).logits);
     }
+}
+
+/// A MobileNetV2 so narrow that its file is kept here, as PyTorch writes it, in 16 bits.
+#[test]
+fn a_pytorch_file_in_16_bits_gives_torchvisions_logits_with_its_own_head() {
+    let file = |name: &str| folder().join("torchvision").join(name);
+    let text = fs::read_to_string(file("mobilenet_v2.json")).unwrap();
+    let published: Published = serde_json::from_str(&text).unwrap();
+    let config = MobileNetV2Config { width_multiplier: 0.1, ..MobileNetV2Config::default() };
+    let load = |classes, head| {
+        config.from_published(&file("mobilenet_v2.pth"), classes, head, &Device::default()).unwrap()
+    };
+    let model = load(10, Head::Published);
+    check_logits("mobilenet_v2", model.forward(images(64)), &published.logits);
+
+    let fresh = load(7, Head::Fresh);
+    assert_eq!(fresh.forward(images(64)).dims(), [2, 7]);
+    // The rest is the file's.
+    let whole = MobileNetV2 { classifier: model.classifier, ..fresh };
+    check_logits("mobilenet_v2", whole.forward(images(64)), &published.logits);
 }
 
 /// Torchvision's Vision Transformer: names differ, queries, keys and values are one matrix there,

@@ -1,12 +1,12 @@
-"""Outputs of torchvision's and transformers' models, for tests/published.rs.
+"""Outputs of torchvision's and transformers' models, for tests/published.rs and tests/cli/pretrained.rs.
 
     pip install torch torchvision transformers safetensors
     python make.py
 
-writes torchvision.json and bert/ beside this file. The weights of the torchvision models are not
-stored: they follow from the names and shapes in torchvision.json by the formula of `values`, which
-the test has too. With the name of a folder, the weights are written there as .pth files as well:
-named `torchvision` and in AUSN_PRETRAINED_DIR, the test reads those too.
+writes torchvision.json, torchvision/ and bert/ beside this file. The weights of the models in
+torchvision.json are not stored: they follow from the names and shapes there by the formula of
+`values`, which the test has too. With the name of a folder, the weights are written there as .pth
+files as well: named `torchvision` and in AUSN_PRETRAINED_DIR, the test reads those too.
 """
 
 import json
@@ -55,6 +55,16 @@ def values(name, shape):
     return torch.from_numpy(numbers.astype(np.float32)).reshape(shape)
 
 
+def fill(model, dtype=torch.float32):
+    """Gives a model the values of its tensors' names, rounded to a type; its state dictionary."""
+    state = model.state_dict()
+    for key, tensor in state.items():
+        if tensor.is_floating_point():
+            state[key] = values(key, tuple(tensor.shape)).to(dtype)
+    model.load_state_dict(state)
+    return state
+
+
 def torchvision_fixture():
     models = {}
     for name in ["resnet18", "resnet50", "mobilenet_v2", "vit"]:
@@ -66,11 +76,7 @@ def torchvision_fixture():
         else:
             size = 64
             model = getattr(torchvision.models, name)(weights=None).eval()
-        state = model.state_dict()
-        for key, tensor in state.items():
-            if tensor.is_floating_point():
-                state[key] = values(key, tuple(tensor.shape))
-        model.load_state_dict(state)
+        state = fill(model)
         for folder in sys.argv[1:] if name != "vit" else []:
             torch.save(state, Path(folder) / f"{name}.pth")
         with torch.no_grad():
@@ -83,6 +89,27 @@ def torchvision_fixture():
     text = json.dumps({"versions": VERSIONS, "models": models}, separators=(",", ":"))
     # One tensor a line.
     (HERE / "torchvision.json").write_text(text.replace('],"', '],\n"') + "\n")
+
+
+def pytorch_fixture():
+    """State dictionaries so small that they are kept, in 16 bits, as torch.save writes them."""
+    folder = HERE / "torchvision"
+    folder.mkdir(exist_ok=True)
+    model = torchvision.models.mobilenet_v2(width_mult=0.1, num_classes=10).eval()
+    torch.save(fill(model, torch.float16), folder / "mobilenet_v2.pth")
+    with torch.no_grad():
+        logits = model(values("input", (2, 3, 64, 64)))
+    expected = {"versions": VERSIONS, "logits": [[round(v, 6) for v in row] for row in logits.tolist()]}
+    (folder / "mobilenet_v2.json").write_text(json.dumps(expected, indent=1) + "\n")
+
+    # Torchvision has no narrow ResNet-18: the names of the usual one, a 32nd as wide, with ten classes
+    # and the numbers that tests/cli/pretrained.rs has too.
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    for key, tensor in state.items():
+        if tensor.is_floating_point():
+            shape = [10 if size == 1000 else size // 32 if size >= 64 else size for size in tensor.shape]
+            state[key] = (0.5 + torch.arange(math.prod(shape)) % 13 / 64).half().reshape(shape)
+    torch.save(state, folder / "resnet18.pt")
 
 
 def bert_fixture():
@@ -133,4 +160,5 @@ def bert_fixture():
 
 
 torchvision_fixture()
+pytorch_fixture()
 bert_fixture()
