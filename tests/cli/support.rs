@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant};
@@ -84,6 +85,15 @@ max-position-embeddings = 16
 hidden-dropout-prob = 0.1
 "#
 );
+
+/// A PNG file of one colour.
+pub fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(width, height, image::Rgb(colour))
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("memory can be written to");
+    file.into_inner()
+}
 
 /// A folder of its own to run the binary in.
 pub struct Workspace(TempDir);

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use ausn::config::Config;
+use serde_json::{Value, json};
 
-use crate::support::{Said, Workspace};
+use crate::support::{Said, Workspace, png};
 
 /// A configuration that ships, shortened so that it trains in seconds.
 struct Short {
@@ -102,6 +103,91 @@ fn every_task_family_trains_quantizes_and_evaluates_on_built_in_data() {
 
         let found = workspace.ausn(["evaluate", "run", "--json"]).success().json();
         assert_eq!(found[0]["splits"][0]["value"], metric["quantized"], "{config}");
+    }
+}
+
+/// Images of two classes, dark and bright, in the files of every data set of images.
+fn write_images(workspace: &Workspace) {
+    let shade = |i: u32| [40, 200][i as usize % 2] + i as u8;
+    for (part, count) in [("train", 24), ("val", 8)] {
+        for i in 0..count {
+            let file = format!("images/{part}/{}/{i}.png", ["dark", "bright"][i as usize % 2]);
+            workspace.write(&file, png(40, 36, [shade(i); 3]));
+        }
+    }
+    for (part, count) in [("train", 24), ("t10k", 8)] {
+        let idx = |shape: &[u32], values: Vec<u8>| {
+            let magic = [0, 0, 8, shape.len() as u8].into_iter();
+            let lengths = shape.iter().flat_map(|length| length.to_be_bytes());
+            magic.chain(lengths).chain(values).collect::<Vec<u8>>()
+        };
+        let images = idx(&[count, 28, 28], (0..count).flat_map(|i| [shade(i); 28 * 28]).collect());
+        let labels = idx(&[count], (0..count).map(|i| (i % 2) as u8).collect());
+        workspace.write(&format!("data/fashion-mnist/{part}-images-idx3-ubyte"), images);
+        workspace.write(&format!("data/fashion-mnist/{part}-labels-idx1-ubyte"), labels);
+    }
+    for (file, count) in [("data_batch_1", 24), ("test_batch", 8)] {
+        let record = |i| [(i % 2) as u8].into_iter().chain([shade(i); 3 * 32 * 32]);
+        let records: Vec<u8> = (0..count).flat_map(record).collect();
+        workspace.write(&format!("data/cifar-10/{file}.bin"), records);
+    }
+}
+
+#[test]
+fn every_model_for_images_trains_on_every_kind_of_file() {
+    let resnet = &["model.resnet.depth=8", "model.resnet.width=4"][..];
+    let vit = [
+        "model.vit.patch-size=8",
+        "model.vit.hidden-size=12",
+        "model.vit.intermediate-size=16",
+        "model.vit.layers=1",
+    ];
+    let shallow = ["model.imagenet-resnet.depth=18", "model.imagenet-resnet.width=4"];
+    let deep = ["model.imagenet-resnet.depth=50", "model.imagenet-resnet.width=4"];
+    // With how many weights and activations are quantized. A Vision Transformer has a weight without
+    // an input, that of its positions, and the operands of its products are activations.
+    for (task, arch, sets, layers) in [
+        ("fashion-mnist", "resnet", resnet, 8 + 8),
+        ("cifar-10", "resnet", resnet, 8 + 8),
+        ("image-folder", "resnet", resnet, 8 + 8),
+        ("image-folder", "vgg", &["model.vgg.width=4"], 7 + 7),
+        ("image-folder", "mobilenet-v2", &["model.mobilenet-v2.width-multiplier=0.1"], 53 + 53),
+        ("image-folder", "imagenet-resnet", &shallow, 21 + 21),
+        ("image-folder", "imagenet-resnet", &deep, 54 + 54),
+        ("image-folder", "vit", &vit, 9 + 10),
+    ] {
+        let workspace = Workspace::new();
+        write_images(&workspace);
+        workspace.write("config.toml", shipped("cifar10_resnet_ausn4"));
+        let common = [
+            &format!("task.name={task}"),
+            &format!("model.arch={arch}"),
+            "task.images.folder=images",
+            "task.images.side=32",
+            "task.images.valid-fraction=0.25",
+            "train.batch-size=8",
+            "train.float.epochs=1",
+            "train.quantized.epochs=1",
+        ];
+        let sets = common.iter().chain(sets).flat_map(|set| ["--set", set]);
+        let args = ["train", "config.toml", "--quiet", "--data-dir", "data", "--out", "run"];
+        workspace.ausn(args.into_iter().chain(sets)).success();
+
+        let summary = workspace.json("run/summary.json");
+        assert_eq!(summary["layers"], layers, "{task}, {arch}");
+        let (examples, splits) = match task {
+            "image-folder" => (24, json!([["valid", 8]])),
+            _ => (18, json!([["valid", 6], ["test", 8]])),
+        };
+        assert_eq!(summary["train_examples"], examples, "{task}");
+        let found = summary["splits"]["quantized"].as_array().expect("a list").iter();
+        let found = found.map(|split| json!([split["split"], split["examples"]]));
+        assert_eq!(Value::from_iter(found), splits, "{task}");
+        let epochs =
+            workspace.metrics("run").into_iter().filter(|entry| entry["split"].is_string());
+        // A number that is not finite is null in the log.
+        let losses = epochs.filter(|entry| entry["loss"].is_number()).count();
+        assert_eq!(losses, 4, "{task}, {arch}: two stages, two splits");
     }
 }
 
