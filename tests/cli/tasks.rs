@@ -23,9 +23,13 @@ struct Short {
 const SHORT: [Short; 5] = [
     Short {
         config: "digit_scenes_detector_ausn4",
-        set: &["task.digit-scenes.train-examples=400", "task.digit-scenes.valid-examples=60"],
+        set: &[
+            "task.digit-scenes.train-examples=400",
+            "task.digit-scenes.valid-examples=60",
+            "train.float.epochs=3",
+        ],
         metrics: &["mAP@0.5", "mAP@0.5:0.95"],
-        reached: 0.0,
+        reached: 0.05,
         lower_is_better: false,
     },
     Short {
