@@ -54,32 +54,32 @@ impl Layout {
         for task in &table.tasks {
             blocks.push(Block::Heading(task.task.clone()));
             blocks.push(Block::Text(about(task)));
-            blocks.push(details(task));
+            blocks.extend(details(task));
             blocks.extend(standings(task).map(Block::Text));
+            let missing = task.rows.iter().filter(|row| !is_known(row));
+            blocks.extend(not_run(missing.map(|row| &row.cell)));
         }
         Self(blocks)
     }
 }
 
-/// The figures of all tasks beside each other; of one, the details say it all.
-fn overview(table: &Table) -> Option<Block> {
-    let cells = match &table.tasks[..] {
-        [first, _, ..] => first.rows.iter().map(|row| &row.cell),
-        _ => return None,
-    };
+/// The figures of all tasks beside each other, of what has been run; of one task, the details say it all.
+fn overview(table: &Table) -> Vec<Block> {
+    let [first, _, ..] = &table.tasks[..] else { return Vec::new() };
+    let (tasks, missing): (Vec<_>, Vec<_>) =
+        table.tasks.iter().partition(|task| task.rows.iter().any(is_known));
     let mut head = vec!["coding".to_string()];
-    head.extend(table.tasks.iter().map(|task| {
-        let metric = task.metric.as_deref().unwrap_or("not run");
-        format!("{}, {metric}{}", task.task, direction(task))
+    head.extend(tasks.iter().map(|task| {
+        format!("{}, {}{}", task.task, task.metric.as_deref().unwrap_or("failed"), direction(task))
     }));
     head.push("best or level".into());
-    let row = |(index, cell): (usize, &String)| {
-        let mut entries = vec![Entry::from(cell.as_str())];
-        entries.extend(table.tasks.iter().map(|task| {
+    let row = |index: usize| {
+        let mut entries = vec![Entry::from(first.rows[index].cell.as_str())];
+        entries.extend(tasks.iter().map(|task| {
             let row = &task.rows[index];
             Entry { text: result(task, row), strong: is_best(row) }
         }));
-        let standings = table.tasks.iter().filter_map(|task| task.rows[index].standing);
+        let standings = tasks.iter().filter_map(|task| task.rows[index].standing);
         let ahead = standings.clone().filter(|standing| *standing != Standing::Behind).count();
         entries.push(match standings.count() {
             0 => "".into(),
@@ -87,7 +87,21 @@ fn overview(table: &Table) -> Option<Block> {
         });
         entries
     };
-    Some(Block::Table { head, rows: cells.enumerate().map(row).collect() })
+    let is_shown = |&index: &usize| tasks.iter().any(|task| is_known(&task.rows[index]));
+    let rows: Vec<_> = (0..first.rows.len()).filter(is_shown).map(row).collect();
+    let figures = (!rows.is_empty()).then_some(Block::Table { head, rows });
+    figures.into_iter().chain(not_run(missing.iter().map(|task| &task.task))).collect()
+}
+
+/// Whether anything came of a row.
+fn is_known(row: &Row) -> bool {
+    !row.runs.is_empty() || !row.failed.is_empty()
+}
+
+/// Says what has not been run.
+fn not_run<'a>(names: impl Iterator<Item = &'a String>) -> Option<Block> {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    (!names.is_empty()).then(|| Block::Text(format!("Not run: {}.", names.join(", "))))
 }
 
 /// What was trained and measured.
@@ -120,7 +134,7 @@ fn direction(task: &TaskTable) -> &'static str {
     }
 }
 
-fn details(task: &TaskTable) -> Block {
+fn details(task: &TaskTable) -> Option<Block> {
     let differences = task.unit.map_or("", Unit::of_differences);
     let head = [
         "coding",
@@ -136,7 +150,7 @@ fn details(task: &TaskTable) -> Block {
         "seeds",
         "commit",
     ];
-    let rows = task.rows.iter().map(|row| {
+    let rows = task.rows.iter().filter(|row| is_known(row)).map(|row| {
         let unit = task.unit.unwrap_or(Unit::Points);
         let calibrated = row.calibrated.map(|s| figure(unit, s, row.standard_error.calibrated));
         let tuned = row.quantized.is_some() || row.calibrated.is_none();
@@ -161,7 +175,8 @@ fn details(task: &TaskTable) -> Block {
             row.commits.join(", ").into(),
         ]
     });
-    Block::Table { head: head.map(str::to_string).to_vec(), rows: rows.collect() }
+    let rows: Vec<_> = rows.collect();
+    (!rows.is_empty()).then(|| Block::Table { head: head.map(str::to_string).to_vec(), rows })
 }
 
 fn is_best(row: &Row) -> bool {
