@@ -160,3 +160,55 @@ impl Meter for ClassificationMeter {
         self.examples
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::vgg::VggSmall;
+
+    /// What two meters measure together of predicted and true classes.
+    fn measure(
+        metric: ClassMetric,
+        classes: usize,
+        pairs: [(usize, usize); 5],
+    ) -> Vec<(&'static str, f64)> {
+        let objective = Classification::<VggSmall>::new(metric);
+        let mut meter = objective.meter();
+        for part in [&pairs[..2], &pairs[2..]] {
+            let mut of_part = objective.meter();
+            for &(predicted, target) in part {
+                let logit = |class| if class == predicted { 1.5 } else { -0.5 };
+                let logits = (0..classes).map(logit).collect();
+                of_part.add(&Prediction { logits, target }).unwrap();
+            }
+            meter.merge(&of_part);
+        }
+        assert_eq!(meter.examples(), 5);
+        let measures = meter.measures().unwrap();
+        assert_eq!(measures[0].0, objective.metric().name);
+        measures
+    }
+
+    #[test]
+    fn every_metric_comes_first_with_accuracy_beside_it() {
+        // Two positives found, one missed, one false, and one negative.
+        let pairs = [(1, 1), (0, 1), (1, 0), (0, 0), (1, 1)];
+        for (metric, expected) in [
+            (ClassMetric::Accuracy, vec![(ACCURACY, 0.6)]),
+            (ClassMetric::F1, vec![(F1_SCORE, 4.0 / 6.0), (ACCURACY, 0.6)]),
+            (ClassMetric::Matthews, vec![(MATTHEWS, 1.0 / 6.0), (ACCURACY, 0.6)]),
+        ] {
+            assert_eq!(measure(metric, 2, pairs), expected);
+        }
+    }
+
+    #[test]
+    fn top_5_accuracy_is_measured_of_more_than_five_classes() {
+        // Of equal scores the lower classes rank first: class 5 is the seventh where 7 is predicted.
+        let pairs = [(7, 7), (7, 0), (7, 5), (5, 5), (2, 4)];
+        let top_5 = ("top-5 accuracy", 0.8);
+        assert_eq!(measure(ClassMetric::Accuracy, 8, pairs), [(ACCURACY, 0.4), top_5]);
+        let five = [(4, 4), (4, 0), (4, 1), (0, 0), (2, 3)];
+        assert_eq!(measure(ClassMetric::Accuracy, 5, five), [(ACCURACY, 0.4)]);
+    }
+}

@@ -94,3 +94,75 @@ fn or_not_a_number(value: Result<f64, MetricError>) -> Result<f64, MetricError> 
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::bert::BertConfig;
+    use burn::tensor::Device;
+
+    #[test]
+    fn loss_is_the_mean_squared_error_of_what_is_predicted() {
+        let device = Device::default();
+        device.seed(31);
+        let config = BertConfig {
+            hidden_size: 8,
+            intermediate_size: 12,
+            num_attention_heads: 2,
+            vocab_size: 9,
+            max_position_embeddings: 6,
+            initializer_range: 0.5,
+            ..BertConfig::default()
+        };
+        let network = config.init_regressor(&device);
+        let batch = RegressionBatch {
+            input: TokenBatch {
+                tokens: Tensor::from_ints([[1, 2, 3], [4, 5, 0]], &device),
+                padding: Tensor::from_data([[false; 3], [false, false, true]], &device),
+                types: None,
+            },
+            targets: Tensor::from_floats([4.5, 0.5], &device),
+        };
+        let (loss, pairs) = Regression.predict(&network, batch.clone());
+        let predicted = network.forward(batch.input.clone()).into_data();
+        let expected: Vec<(f32, f32)> = predicted.iter::<f32>().zip([4.5, 0.5]).collect();
+        assert_eq!(pairs, expected);
+        let squares = pairs.iter().map(|(predicted, truth)| (predicted - truth).powi(2));
+        let expected = squares.sum::<f32>() / 2.0;
+        for loss in [loss, Regression.loss(&network, batch)] {
+            let found = loss.into_scalar::<f32>();
+            assert!((found - expected).abs() < 1e-5 * expected, "{found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn correlations_are_those_of_all_examples() {
+        let (mut meter, mut other) = (Regression.meter(), Regression.meter());
+        for pair in [(1.0, 1.0), (2.0, 3.0)] {
+            meter.add(&pair).unwrap();
+        }
+        for pair in [(3.0, 2.0), (5.0, 4.0)] {
+            other.add(&pair).unwrap();
+        }
+        meter.merge(&other);
+        assert_eq!(meter.examples(), 4);
+        let [(first, spearman), (second, pearson)] = meter.measures().unwrap()[..] else {
+            panic!("two measures")
+        };
+        assert_eq!((first, second), (Regression.metric().name, PEARSON));
+        assert!((spearman - 0.8).abs() < 1e-12, "{spearman}");
+        assert!((pearson - 5.5 / 43.75f64.sqrt()).abs() < 1e-12, "{pearson}");
+    }
+
+    #[test]
+    fn equal_predictions_have_no_correlation_and_no_examples_are_an_error() {
+        let mut meter = Regression.meter();
+        assert!(matches!(meter.measures(), Err(MetricError::NoExamples { .. })));
+        assert!(meter.add(&(f32::NAN, 1.0)).is_err());
+        for pair in [(0.5, 1.0), (0.5, 2.0)] {
+            meter.add(&pair).unwrap();
+        }
+        let measures = meter.measures().unwrap();
+        assert!(measures.len() == 2 && measures.iter().all(|(_, value)| value.is_nan()));
+    }
+}
