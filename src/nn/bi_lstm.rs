@@ -84,6 +84,6 @@ mod tests {
     #[test]
     fn every_operand_quantizes() {
         let device = device();
-        quantizes(&layer(&device), 4, &random([3, 5, 4], &device), run);
+        quantizes(&layer(&device), [4, 4], &random([3, 5, 4], &device), run);
     }
 }

@@ -50,9 +50,9 @@ impl CrossAttention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::testing::{agree, device, quantizes, random};
+    use crate::nn::testing::{agree, burns_attention, device, quantizes, random};
     use burn::nn::Initializer;
-    use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
+    use burn::nn::attention::MhaInput;
     use burn::tensor::Bool;
 
     fn layer(device: &Device) -> CrossAttention {
@@ -68,16 +68,9 @@ mod tests {
 
     /// Burn's layer with the same parameters.
     fn burns(layer: &CrossAttention, x: Tensor<3>, memory: Tensor<3>) -> Tensor<3> {
-        let layer = &layer.attention;
         let padding = padding(&x.device());
-        let burns = MultiHeadAttention {
-            query: layer.query.clone(),
-            key: layer.key.clone(),
-            value: layer.value.clone(),
-            output: layer.output.layer.clone(),
-            ..MultiHeadAttentionConfig::new(6, 2).with_dropout(0.0).init(&x.device())
-        };
-        burns.forward(MhaInput::new(x, memory.clone(), memory).mask_pad(padding)).context
+        let input = MhaInput::new(x, memory.clone(), memory).mask_pad(padding);
+        burns_attention(&layer.attention).forward(input).context
     }
 
     fn run(layer: &CrossAttention, x: Tensor<3>, memory: Tensor<3>) -> Tensor<3> {
@@ -108,7 +101,7 @@ mod tests {
     fn every_operand_quantizes() {
         let device = device();
         let (x, memory) = (random([2, 3, 6], &device), random([2, 4, 6], &device));
-        quantizes(&layer(&device), 7, &x, |layer, x| {
+        quantizes(&layer(&device), [4, 7], &x, |layer, x| {
             let memory = if x.is_autodiff() { memory.clone() } else { memory.clone().inner() };
             run(layer, x, memory)
         });

@@ -152,22 +152,13 @@ impl DecoderCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::testing::{agree, device, quantizes, random};
-    use burn::nn::Initializer;
-    use burn::tensor::{Bool, Tolerance, activation, module};
+    use crate::nn::testing::{
+        agree, burns_feed_forward, burns_norm, device, quantizes, random, transformer_config,
+    };
+    use burn::tensor::{Bool, Tolerance};
 
     fn layer(norm_first: bool, device: &Device) -> DecoderLayer {
-        let config = EncoderLayerConfig {
-            hidden_size: 6,
-            intermediate_size: 10,
-            heads: 2,
-            hidden_dropout: 0.0,
-            attention_dropout: 0.0,
-            layer_norm_epsilon: 1e-5,
-            initializer: Initializer::XavierUniform { gain: 1.0 },
-            norm_first,
-        };
-        config.init_decoder(device)
+        transformer_config(norm_first).init_decoder(device)
     }
 
     fn memory_mask(device: &Device) -> AttentionMask {
@@ -177,9 +168,6 @@ mod tests {
 
     /// The three parts, written out for either order of normalization.
     fn composed(layer: &DecoderLayer, x: Tensor<3>, memory: Tensor<3>) -> Tensor<3> {
-        let norm = |norm: &LayerNorm, x: Tensor<3>| {
-            module::layer_norm(x, norm.gamma.val(), Some(norm.beta.val()), norm.epsilon)
-        };
         let own = |x| layer.attention.forward_masked(x, &AttentionMask::causal());
         let other = |x: Tensor<3>| {
             let mask = memory_mask(&x.device());
@@ -189,18 +177,15 @@ mod tests {
                 &mask,
             )
         };
-        let feed_forward = |x| {
-            let inner = activation::gelu(layer.intermediate.layer.forward(x));
-            layer.output.layer.forward(inner)
-        };
+        let feed_forward = |x| burns_feed_forward(&layer.intermediate, &layer.output, x);
         if layer.norm_first {
-            let x = x.clone() + own(norm(&layer.attention_norm, x));
-            let x = x.clone() + other(norm(&layer.cross_attention_norm, x));
-            x.clone() + feed_forward(norm(&layer.output_norm, x))
+            let x = x.clone() + own(burns_norm(&layer.attention_norm, x));
+            let x = x.clone() + other(burns_norm(&layer.cross_attention_norm, x));
+            x.clone() + feed_forward(burns_norm(&layer.output_norm, x))
         } else {
-            let x = norm(&layer.attention_norm, x.clone() + own(x));
-            let x = norm(&layer.cross_attention_norm, x.clone() + other(x));
-            norm(&layer.output_norm, x.clone() + feed_forward(x))
+            let x = burns_norm(&layer.attention_norm, x.clone() + own(x));
+            let x = burns_norm(&layer.cross_attention_norm, x.clone() + other(x));
+            burns_norm(&layer.output_norm, x.clone() + feed_forward(x))
         }
     }
 
@@ -255,6 +240,6 @@ mod tests {
     fn every_operand_quantizes() {
         let device = device();
         let (x, memory) = (random([2, 4, 6], &device), random([2, 3, 6], &device));
-        quantizes(&layer(false, &device), 15, &x, |layer, x| run(layer, x, &memory));
+        quantizes(&layer(false, &device), [10, 15], &x, |layer, x| run(layer, x, &memory));
     }
 }

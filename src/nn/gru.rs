@@ -144,6 +144,6 @@ mod tests {
     fn every_operand_quantizes() {
         let device = device();
         let gru = GruConfig { d_input: 6, d_hidden: 8, dropout: 0.0 }.init(&device);
-        quantizes(&gru, 2, &random([4, 9, 6], &device), Gru::forward);
+        quantizes(&gru, [2, 2], &random([4, 9, 6], &device), Gru::forward);
     }
 }

@@ -107,14 +107,17 @@ layers! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nn::testing::{quantizes, random, relative_error};
     use crate::quant::{self, CalibrationError, GranularitySpec, Plan, QuantSpec};
     use burn::module::{ModuleDisplay, Param};
     use burn::nn::conv::{
         Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
         ConvTranspose3dConfig,
     };
-    use burn::nn::{LinearConfig, PaddingConfig1d, PaddingConfig2d, PaddingConfig3d};
-    use burn::tensor::{Distribution, TensorData, Tolerance};
+    use burn::nn::{
+        Embedding, EmbeddingConfig, LinearConfig, PaddingConfig1d, PaddingConfig2d, PaddingConfig3d,
+    };
+    use burn::tensor::{Distribution, Tolerance};
 
     fn device() -> Device {
         let device = Device::default().autodiff();
@@ -181,13 +184,6 @@ mod tests {
         assert!((0.05..0.8).contains(&error), "error {error} with 3 bits");
     }
 
-    /// Root of the mean squared difference, as part of that of the expected values.
-    fn relative_error(found: &TensorData, expected: &TensorData) -> f64 {
-        let pairs = || found.iter::<f64>().zip(expected.iter::<f64>());
-        let error: f64 = pairs().map(|(f, e)| (f - e).powi(2)).sum();
-        (error / pairs().map(|(_, e)| e * e).sum::<f64>()).sqrt()
-    }
-
     #[test]
     fn drops_what_is_quantized_already() {
         let device = device();
@@ -213,6 +209,37 @@ mod tests {
             }
         }
         assert!((60..140).contains(&dropped), "{dropped} of 200");
+    }
+
+    /// Burn's layer as it is, without an input that could be quantized: every token's vector has a
+    /// range of its own.
+    #[test]
+    fn embedding_looks_up_vectors_that_are_quantized() {
+        let device = device();
+        let layer = EmbeddingConfig::new(5, 6).init(&device);
+        let tokens = [[3i64, 0, 4], [1, 3, 3]];
+        let look_up =
+            |layer: &Embedding, device: &Device| layer.forward(Tensor::from_ints(tokens, device));
+        // The product with another input, whose gradient is the embedding's value.
+        quantizes(&layer, [1, 0], &random([2, 3, 6], &device), |layer, x| {
+            look_up(layer, &x.device()) * x
+        });
+
+        let spec = QuantSpec { granularity: GranularitySpec::PerChannel, ..QuantSpec::ausn(4) };
+        let plan = Plan::resolve(&quant::sites(&layer), Some(spec), None, &[]).unwrap();
+        let plan = quant::calibrate(&layer, &plan, |_| Ok::<(), CalibrationError>(())).unwrap();
+        let stored: Vec<f32> = layer.weight.val().into_data().try_to_vec().unwrap();
+        let model = quant::attach(layer, &plan).unwrap().model;
+        let found = look_up(&model, &device);
+        assert_eq!(found.dims(), [2, 3, 6]);
+        let ranges = plan.sites[0].ranges.range_exponents().expect("powers of two");
+        let expected = tokens.as_flattened().iter().flat_map(|&token| {
+            let token = token as usize;
+            let coding = plan.sites[0].format.with_range(ranges[token]).expect("AUSN").unwrap();
+            let vector = stored[6 * token..][..6].iter();
+            vector.map(move |&value| coding.decode(coding.encode(value).unwrap()).unwrap())
+        });
+        assert_eq!(found.into_data().try_to_vec::<f32>().unwrap(), expected.collect::<Vec<_>>());
     }
 
     #[test]

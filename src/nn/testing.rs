@@ -1,8 +1,12 @@
 //! What the tests of layers and models share.
 
 use burn::module::{Module, ModuleVisitor, Param};
+use burn::nn::attention::{MultiHeadAttention, MultiHeadAttentionConfig};
+use burn::nn::{Initializer, Linear};
 use burn::tensor::{Device, Distribution, Gradients, Int, Tensor, TensorData, Tolerance};
+use burn::tensor::{activation, module};
 
+use super::{EncoderLayerConfig, LayerNorm, Quantized, SelfAttention};
 use crate::quant::{self, CalibrationError, GranularitySpec, Plan, QuantSpec};
 
 /// A device for training, with a fixed seed.
@@ -14,6 +18,47 @@ pub(crate) fn device() -> Device {
 
 pub(crate) fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+/// Small encoder and decoder layers without dropout.
+pub(crate) fn transformer_config(norm_first: bool) -> EncoderLayerConfig {
+    EncoderLayerConfig {
+        hidden_size: 6,
+        intermediate_size: 10,
+        heads: 2,
+        hidden_dropout: 0.0,
+        attention_dropout: 0.0,
+        layer_norm_epsilon: 1e-5,
+        initializer: Initializer::XavierUniform { gain: 1.0 },
+        norm_first,
+    }
+}
+
+/// Burn's attention with the same parameters.
+pub(crate) fn burns_attention(layer: &SelfAttention) -> MultiHeadAttention {
+    let [width, _] = layer.query.weight.dims();
+    let made = MultiHeadAttentionConfig::new(width, layer.heads).with_dropout(0.0);
+    MultiHeadAttention {
+        query: layer.query.clone(),
+        key: layer.key.clone(),
+        value: layer.value.clone(),
+        output: layer.output.layer.clone(),
+        ..made.init(&layer.query.weight.device())
+    }
+}
+
+/// Burn's normalization with the same parameters.
+pub(crate) fn burns_norm(layer: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
+    module::layer_norm(x, layer.gamma.val(), Some(layer.beta.val()), layer.epsilon)
+}
+
+/// Burn's linear layers with the same parameters, and GELU between them.
+pub(crate) fn burns_feed_forward(
+    intermediate: &Quantized<Linear>,
+    output: &Quantized<Linear>,
+    x: Tensor<3>,
+) -> Tensor<3> {
+    output.layer.forward(activation::gelu(intermediate.layer.forward(x)))
 }
 
 /// Result, gradient of the input, and gradient of every parameter that trains, with its path.
@@ -84,6 +129,31 @@ pub(crate) fn agree<M: Module>(
     }
 }
 
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|value| value * value).sum::<f64>().sqrt()
+}
+
+fn distance(found: &TensorData, expected: &TensorData) -> f64 {
+    norm(found.iter::<f64>().zip(expected.iter::<f64>()).map(|(found, expected)| found - expected))
+}
+
+/// Root of the mean squared difference, as part of that of the expected values.
+pub(crate) fn relative_error(found: &TensorData, expected: &TensorData) -> f64 {
+    distance(found, expected) / norm(expected.iter::<f64>())
+}
+
+/// Every gradient is the expected one up to a part of its size. One that all but vanishes, as that
+/// of a key's bias does, counts as a thousandth of the largest.
+fn near(found: &[(String, TensorData)], expected: &[(String, TensorData)], part: f64) {
+    let sizes = expected.iter().map(|(_, gradient)| norm(gradient.iter::<f64>()));
+    let largest = sizes.clone().fold(0.0, f64::max);
+    assert_eq!(found.len(), expected.len(), "gradients");
+    for (((path, found), (_, expected)), size) in found.iter().zip(expected).zip(sizes) {
+        let error = distance(found, expected) / size.max(1e-3 * largest);
+        assert!(error < part, "gradient of {path}: relative error {error}");
+    }
+}
+
 /// Every gradient is finite, and not zero everywhere.
 fn alive(gradients: Vec<(String, TensorData)>) {
     for (path, gradient) in gradients {
@@ -110,27 +180,31 @@ pub(crate) fn quantized<M: Module>(module: &M, bits: u32, run: impl FnOnce(&M)) 
     quant::attach(module.clone(), &plan).expect("a float model").model
 }
 
-/// A module has so many places for activation quantizers; with fine codings everywhere it computes
-/// nearly what it computes in float, with coarse ones something else; gradients reach all
-/// parameters.
+/// A module has so many weights and places for activation quantizers. With fine codings everywhere
+/// its values and gradients are nearly those in float; with coarse ones its values are others, and
+/// gradients still reach all parameters.
 pub(crate) fn quantizes<M: Module>(
     module: &M,
-    activations: usize,
+    counts: [usize; 2],
     x: &Tensor<3>,
     forward: impl Fn(&M, Tensor<3>) -> Tensor<3>,
 ) {
     let sites = quant::sites(module);
-    assert_eq!(sites.iter().filter(|site| !site.kind.is_weight()).count(), activations);
-    let expected = forward(module, x.clone()).inner();
-    let power = expected.clone().powi_scalar(2).sum().into_scalar::<f32>();
-    for (bits, errors) in [(12, 0.0..0.02), (3, 0.05..1.0)] {
+    let weights = sites.iter().filter(|site| site.kind.is_weight()).count();
+    assert_eq!([weights, sites.len() - weights], counts, "weights and activations");
+    let (expected, expected_gradients) = run(module, x, &forward);
+    let expected = expected.into_data();
+    let of_bits = |bits| {
         let quantized = quantized(module, bits, |observed| {
             forward(observed, x.clone().inner());
         });
         let (y, gradients) = run(&quantized, x, &forward);
-        let error = (y.inner() - expected.clone()).powi_scalar(2).sum().into_scalar::<f32>();
-        let error = (error / power).sqrt();
-        assert!(errors.contains(&error), "{bits} bits: relative error {error}");
-        alive(gradients);
-    }
+        (relative_error(&y.into_data(), &expected), gradients)
+    };
+    let (error, gradients) = of_bits(12);
+    assert!(error < 0.005, "12 bits: relative error {error}");
+    near(&gradients, &expected_gradients, 0.05);
+    let (error, gradients) = of_bits(3);
+    assert!((0.05..1.0).contains(&error), "3 bits: relative error {error}");
+    alive(gradients);
 }

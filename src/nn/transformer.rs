@@ -114,3 +114,59 @@ impl EncoderLayer {
         dropout(&self.dropout, self.output.forward(gelu(self.intermediate.forward(x))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::testing::{
+        agree, burns_attention, burns_feed_forward, burns_norm, device, quantizes, random,
+        transformer_config,
+    };
+    use burn::nn::attention::MhaInput;
+
+    /// The second of two sequences of five ends after three tokens.
+    fn padding(device: &Device) -> Tensor<2, Bool> {
+        let padding = [[false; 5], [false, false, false, true, true]];
+        Tensor::from_data(padding, device)
+    }
+
+    /// The two parts of Burn's operations, written out for either order of normalization.
+    fn composed(layer: &EncoderLayer, x: Tensor<3>) -> Tensor<3> {
+        let attend = |x: Tensor<3>| {
+            let padding = padding(&x.device());
+            let input = MhaInput::self_attn(x).mask_pad(padding);
+            burns_attention(&layer.attention).forward(input).context
+        };
+        let feed_forward = |x| burns_feed_forward(&layer.intermediate, &layer.output, x);
+        if layer.norm_first {
+            let x = x.clone() + attend(burns_norm(&layer.attention_norm, x));
+            x.clone() + feed_forward(burns_norm(&layer.output_norm, x))
+        } else {
+            let x = burns_norm(&layer.attention_norm, x.clone() + attend(x));
+            burns_norm(&layer.output_norm, x.clone() + feed_forward(x))
+        }
+    }
+
+    fn run(layer: &EncoderLayer, x: Tensor<3>) -> Tensor<3> {
+        let padding = padding(&x.device());
+        layer.forward(x, padding)
+    }
+
+    #[test]
+    fn layer_is_the_composition_of_its_parts() {
+        let device = device();
+        for norm_first in [false, true] {
+            let layer = transformer_config(norm_first).init(&device);
+            agree(&layer, &random([2, 5, 6], &device), run, composed);
+        }
+    }
+
+    #[test]
+    fn every_operand_quantizes() {
+        let device = device();
+        for norm_first in [false, true] {
+            let layer = transformer_config(norm_first).init(&device);
+            quantizes(&layer, [6, 8], &random([2, 5, 6], &device), run);
+        }
+    }
+}
