@@ -235,12 +235,12 @@ fn sentences_that_are_too_long_are_cut_in_evaluation() {
     let tight = [
         "task.scan.train-examples=400",
         "task.scan.valid-examples=20",
-        "task.translation.max-tokens=7",
-        "task.translation.beam-search.max-length=8",
+        "task.translation.max-tokens=16",
+        "task.translation.beam-search.max-length=17",
         "train.float.epochs=0",
         "train.quantized.epochs=0",
         positions,
-        "model.encoder-decoder.max-positions=9",
+        "model.encoder-decoder.max-positions=18",
     ];
     workspace.write("config.toml", &config);
     let sets = tight.iter().flat_map(|set| ["--set", set]);
