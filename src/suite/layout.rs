@@ -98,9 +98,14 @@ fn is_known(row: &Row) -> bool {
     !row.runs.is_empty() || !row.failed.is_empty()
 }
 
+/// A name in a text: it may hold commas.
+fn code(name: &str) -> String {
+    format!("`{name}`")
+}
+
 /// Says what has not been run.
 fn not_run<'a>(names: impl Iterator<Item = &'a String>) -> Option<Block> {
-    let names: Vec<&str> = names.map(String::as_str).collect();
+    let names: Vec<String> = names.map(|name| code(name)).collect();
     (!names.is_empty()).then(|| Block::Text(format!("Not run: {}.", names.join(", "))))
 }
 
@@ -213,11 +218,11 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
         let behind = |row: &Row| {
             let own = row.result().map_or(best, |statistic| statistic.mean);
             let difference = unit.difference(best, own);
-            format!("{} ({difference:+.2} {})", row.cell, unit.of_differences())
+            format!("{} ({difference:+.2} {})", code(&row.cell), unit.of_differences())
         };
         let list = |names: Vec<String>| names.join(", ");
         let mut text = format!("At {widths} bits, best: ");
-        text.push_str(&list(of(Standing::Best).map(|row| row.cell.clone()).collect()));
+        text.push_str(&list(of(Standing::Best).map(|row| code(&row.cell)).collect()));
         for (what, standing) in [("level with it", Standing::Level), ("behind", Standing::Behind)] {
             let names: Vec<String> = of(standing).map(|row| behind(row)).collect();
             if !names.is_empty() {

@@ -349,7 +349,7 @@ fn a_readme_gets_the_table_between_its_markers() {
     let command = ["table", "suite.toml", "--tables-only", "--readme", "README.md"];
     workspace.ausn(command).success();
     let table = workspace.read("results/table.md");
-    assert!(table.contains("Not run: float, "), "{table}");
+    assert!(table.contains("Not run: `float`, "), "{table}");
     let expected =
         format!("before\n<!-- table:tiny -->\n\n{}\n\n<!-- /table -->\nafter\n", table.trim());
     assert_eq!(workspace.read("README.md"), expected);
@@ -420,7 +420,7 @@ set = { "train.quantized.epochs" = 0, "quant.post-training.rounding" = "learned"
     assert!(figures[6].ends_with("%)"), "errors of weights and activations: {row}");
     assert_eq!(figures[9], "none", "{row}");
     let best = if better { &rounded["cell"] } else { &tuned["cell"] };
-    let verdict = format!("At 3 / 8 bits, best: {}", best.as_str().unwrap());
+    let verdict = format!("At 3 / 8 bits, best: `{}`", best.as_str().unwrap());
     assert!(markdown.contains(&verdict), "{markdown}");
 }
 
