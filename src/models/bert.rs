@@ -495,14 +495,15 @@ impl Tagger for BertTagger {
 impl FoldBatchNorm for BertRegressor {}
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::kernels::cross_entropy;
     use crate::nn::testing::{device, quantized, trains};
     use burn::nn::loss::{MseLoss, Reduction};
     use burn::tensor::Tolerance;
 
-    fn config() -> BertConfig {
+    /// A small BERT of nine tokens and six positions.
+    pub(crate) fn config() -> BertConfig {
         BertConfig {
             hidden_size: 8,
             intermediate_size: 12,

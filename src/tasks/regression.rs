@@ -98,23 +98,14 @@ fn or_not_a_number(value: Result<f64, MetricError>) -> Result<f64, MetricError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::bert::BertConfig;
+    use crate::models::bert::tests::config;
     use burn::tensor::Device;
 
     #[test]
     fn loss_is_the_mean_squared_error_of_what_is_predicted() {
         let device = Device::default();
         device.seed(31);
-        let config = BertConfig {
-            hidden_size: 8,
-            intermediate_size: 12,
-            num_attention_heads: 2,
-            vocab_size: 9,
-            max_position_embeddings: 6,
-            initializer_range: 0.5,
-            ..BertConfig::default()
-        };
-        let network = config.init_regressor(&device);
+        let network = config().init_regressor(&device);
         let batch = RegressionBatch {
             input: TokenBatch {
                 tokens: Tensor::from_ints([[1, 2, 3], [4, 5, 0]], &device),
