@@ -1,6 +1,6 @@
 //! Training on folders of images: four of each of two classes.
 
-use crate::support::{Said, Workspace};
+use crate::support::{Said, Workspace, png};
 
 const CONFIG: &str = r#"[task]
 name = "image-folder"
@@ -32,13 +32,10 @@ evaluation-batch-size = 1
 fn workspace() -> Workspace {
     let workspace = Workspace::new();
     for (class, red) in [("cat", 40), ("dog", 200)] {
-        let mut picture = std::io::Cursor::new(Vec::new());
-        image::RgbImage::from_fn(50, 56, |x, y| image::Rgb([red, x as u8, y as u8]))
-            .write_to(&mut picture, image::ImageFormat::Png)
-            .unwrap();
+        let picture = png(50, 56, [red, 90, 30]);
         for number in 0..4 {
             for part in ["train", "val"] {
-                workspace.write(&format!("images/{part}/{class}/{number}.png"), picture.get_ref());
+                workspace.write(&format!("images/{part}/{class}/{number}.png"), &picture);
             }
         }
     }
