@@ -263,11 +263,14 @@ pub struct TextConfig {
     pub length: usize,
     /// Words before a window that are read to set its state.
     pub context: usize,
+    /// Words to train on, from the beginning of the text; all of them by default. The vocabulary is
+    /// that of the whole text.
+    pub train_words: Option<usize>,
 }
 
 impl Default for TextConfig {
     fn default() -> Self {
-        Self { length: 35, context: 35 }
+        Self { length: 35, context: 35, train_words: None }
     }
 }
 
@@ -389,6 +392,7 @@ impl TaskConfig {
             ("task.images.side", self.images.side, 8),
             ("task.bccd.size", self.bccd.size[0].min(self.bccd.size[1]), 16),
             ("task.text.length", self.text.length, 1),
+            ("task.text.train-words", self.text.train_words.unwrap_or(2), 2),
             ("task.intents.max-words", self.intents.max_words, 1),
             ("task.intents.max-tokens", self.intents.max_tokens, 3),
             ("task.translation.vocabulary-size", translation.vocabulary_size, 1),

@@ -161,7 +161,10 @@ pub(super) fn task(
         TaskName::Wikitext2 => ("wikitext-2", Corpus::wikitext2(locations)?),
         _ => ("word-chain", config.task.word_chain.generate(config.train.seed)?),
     };
-    let Corpus { vocabulary, train, valid, test, report } = corpus;
+    let Corpus { vocabulary, mut train, valid, test, report } = corpus;
+    if let Some(words) = settings.train_words {
+        train.truncate(words);
+    }
     let before = vocabulary.number(END).expect("every line ends");
     let (length, context) = (settings.length, settings.context);
     let source = |text| Arc::new(TextSource { text, before, length, context });
@@ -222,5 +225,27 @@ mod tests {
         let (forgetful, _) = measure(1, 0);
         let apart = |other: f64| (whole / other - 1.0).abs();
         assert!(apart(windows) < 0.1 * apart(forgetful), "{whole} {windows} {forgetful}");
+    }
+
+    #[test]
+    fn training_can_be_on_the_first_words_alone() {
+        let locations = Locations { data_dir: None, cache_dir: "none".into(), offline: true };
+        let task = |train_words: Option<usize>| {
+            let mut config = Config::parse(
+                "[task]\nname = \"word-chain\"\n[model]\narch = \"lstm-language-model\"",
+                "test".as_ref(),
+                &[],
+            )
+            .unwrap();
+            config.task.text.train_words = train_words;
+            task(&config, &locations).unwrap()
+        };
+        let (whole, part) = (task(None), task(Some(71)));
+        // Seventy words have one after them: two windows of 35.
+        assert_eq!(part.train.len(), 2);
+        assert!(whole.train.len() > 2);
+        for (all, same) in whole.evaluation.iter().zip(&part.evaluation) {
+            assert_eq!(all.1.len(), same.1.len(), "{}", all.0);
+        }
     }
 }

@@ -310,6 +310,7 @@ fn settings_that_the_data_contradict_are_refused() {
         ("model.bert.vocab-size=5", "model.bert.vocab-size is 5; ListOps has 17 tokens"),
         ("model.bert.num-attention-heads=3", "which does not divide hidden-size 16"),
         ("model.bert.hidden-dropout-prob=1.0", "must be at least 0 and below 1"),
+        ("task.text.train-words=1", "task.text.train-words is 1; must be at least 2"),
         ("task.listops.max-length=2", "task.listops.max-length is 2"),
         ("task.listops.train-examples=90000000", "ask for fewer examples"),
     ] {
