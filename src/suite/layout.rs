@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Row, Standing, Statistic, Table, TaskTable, TensorErrors};
-use crate::tasks::Unit;
+use crate::tasks::{Unit, signed};
 use crate::train::LayerBits;
 
 /// A document.
@@ -167,10 +167,7 @@ fn details(task: &TaskTable) -> Option<Block> {
                 true => Entry { text: result(task, row), strong: is_best(row) },
                 false => "".into(),
             },
-            row.difference
-                .map(|s| with_deviation(s, |v| format!("{v:+.2}")))
-                .unwrap_or_default()
-                .into(),
+            row.difference.map(|s| with_deviation(s, signed)).unwrap_or_default().into(),
             errors(row).into(),
             row.first_layer.as_ref().map(precision).unwrap_or_default().into(),
             row.last_layer.as_ref().map(precision).unwrap_or_default().into(),
@@ -217,8 +214,7 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
         let best = of(Standing::Best).next().and_then(|row| row.result()).map_or(0.0, |s| s.mean);
         let behind = |row: &Row| {
             let own = row.result().map_or(best, |statistic| statistic.mean);
-            let difference = unit.difference(best, own);
-            format!("{} ({difference:+.2} {})", code(&row.cell), unit.of_differences())
+            format!("{} ({})", code(&row.cell), unit.change(best, own))
         };
         let list = |names: Vec<String>| names.join(", ");
         let mut text = format!("At {widths} bits, best: ");
@@ -398,8 +394,8 @@ mod tests {
         let perplexity = |mean| Statistic { mean, deviation: Some(0.004_4), seeds: 2 };
         assert_eq!(figure(Unit::Ratio, perplexity(2.545_6), None), "2.546 \u{b1} 0.004");
         assert_eq!(figure(Unit::Ratio, perplexity(118.251), None), "118.25 \u{b1} 0.00");
-        let signed = |value: f64| format!("{value:+.2}");
         assert_eq!(with_deviation(perplexity(-1.0), signed), "-1.00 \u{b1} 0.00");
+        assert_eq!(with_deviation(perplexity(-0.001), signed), "+0.00 \u{b1} 0.00");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
+use crate::tasks::sample_deviation;
+
 /// A figure over some seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Statistic {
     /// Its mean.
     pub mean: f64,
-    /// Its standard deviation as estimated from the seeds (divided by their number less one); absent
-    /// for a single one.
+    /// Its standard deviation as estimated from the seeds; absent for a single one.
     pub deviation: Option<f64>,
     /// Seeds.
     pub seeds: usize,
@@ -18,13 +19,8 @@ impl Statistic {
     /// Of some values; `None` of none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let seeds = values.len();
-        let mean = match seeds {
-            0 => return None,
-            n => values.iter().sum::<f64>() / n as f64,
-        };
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let deviation = (seeds > 1).then(|| (squares / (seeds - 1) as f64).sqrt());
-        Some(Self { mean, deviation, seeds })
+        let mean = values.iter().sum::<f64>() / seeds as f64;
+        (seeds > 0).then(|| Self { mean, deviation: sample_deviation(values), seeds })
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) fn score<M: Meter>(empty: &M, seen: &[M]) -> Result<Score, MetricErro
     let resampled: Option<Vec<Vec<f64>>> =
         if seen.len() < 2 { None } else { (0..RESAMPLES).map(|_| resample()).collect() };
     let standard_error = |index: usize| {
-        let values = resampled.as_ref()?.iter().map(|values| values[index]);
-        Some(deviation(values)).filter(|deviation| deviation.is_finite())
+        let values: Vec<f64> = resampled.as_ref()?.iter().map(|values| values[index]).collect();
+        sample_deviation(&values).filter(|deviation| deviation.is_finite())
     };
     let measure =
         |(index, (name, value))| Measure { name, value, standard_error: standard_error(index) };
@@ -44,10 +44,12 @@ fn merged<'a, M: Meter>(empty: &M, seen: impl Iterator<Item = &'a M>) -> M {
     all
 }
 
-fn deviation(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let count = values.clone().count() as f64;
-    let mean = values.clone().sum::<f64>() / count;
-    (values.map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt()
+/// The standard deviation as estimated from a sample, its squares divided by their number less one; none of
+/// fewer than two values.
+pub(crate) fn sample_deviation(values: &[f64]) -> Option<f64> {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
 #[cfg(test)]

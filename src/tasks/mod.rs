@@ -38,6 +38,7 @@ use crate::metrics::MetricError;
 use crate::models::CheckpointError;
 use crate::nn::FoldError;
 
+pub(crate) use bootstrap::sample_deviation;
 pub use classification::{
     ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
     Prediction,
@@ -146,7 +147,7 @@ pub enum Unit {
 impl Unit {
     /// The change from one value of a metric to another.
     pub fn change(self, from: f64, to: f64) -> String {
-        format!("{:+.2} {}", self.difference(from, to), self.of_differences())
+        format!("{} {}", signed(self.difference(from, to)), self.of_differences())
     }
 
     /// The change as a number, in the unit [`of_differences`](Self::of_differences).
@@ -173,6 +174,12 @@ impl Unit {
             Unit::Points | Unit::Ratio => value,
         }
     }
+}
+
+/// A difference to two decimals, with its sign; what rounds to zero has a plus.
+pub fn signed(difference: f64) -> String {
+    let text = format!("{difference:+.2}");
+    if text == "-0.00" { "+0.00".into() } else { text }
 }
 
 /// One metric's value.
