@@ -52,7 +52,7 @@ pub enum Arch {
 
 impl Arch {
     /// Its name in a configuration.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Arch::Bert => "bert",
             Arch::Resnet => "resnet",
@@ -157,60 +157,21 @@ impl ModelConfig {
             ));
         }
         for (table, result) in [
+            ("bert", self.bert.validate()),
+            ("resnet", self.resnet.validate()),
+            ("imagenet-resnet", self.imagenet_resnet.validate()),
+            ("vgg", self.vgg.validate()),
+            ("mobilenet-v2", self.mobilenet_v2.validate()),
             ("vit", self.vit.validate()),
             ("detector", self.detector.validate()),
+            ("lstm", self.lstm.validate()),
+            ("lstm-language-model", self.lstm_language_model.validate()),
             ("gru-spotter", self.gru_spotter.validate()),
             ("bi-lstm-tagger", self.bi_lstm_tagger.validate()),
             ("encoder-decoder", self.encoder_decoder.validate()),
         ] {
             if let Err((key, message)) = result {
                 return Err(Problem::new(format!("model.{table}.{key}"), message));
-            }
-        }
-        let depth = self.resnet.depth;
-        if depth < 8 || !(depth - 2).is_multiple_of(6) {
-            return Err(Problem::new(
-                "model.resnet.depth",
-                format!("is {depth}; must be 6n + 2 with n >= 1: 8, 14, 20, ..."),
-            ));
-        }
-        let bert = &self.bert;
-        let positive = [
-            ("model.resnet.width", self.resnet.width),
-            ("model.lstm.hidden-size", self.lstm.hidden_size),
-            ("model.bert.hidden-size", bert.hidden_size),
-            ("model.bert.intermediate-size", bert.intermediate_size),
-            ("model.bert.num-hidden-layers", bert.num_hidden_layers),
-            ("model.bert.num-attention-heads", bert.num_attention_heads),
-            ("model.bert.max-position-embeddings", bert.max_position_embeddings),
-            ("model.bert.type-vocab-size", bert.type_vocab_size),
-        ];
-        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(Problem::new(*key, "is 0; must be at least 1"));
-        }
-        if !bert.hidden_size.is_multiple_of(bert.num_attention_heads) {
-            return Err(Problem::new(
-                "model.bert.num-attention-heads",
-                format!(
-                    "is {}, which does not divide hidden-size {}",
-                    bert.num_attention_heads, bert.hidden_size
-                ),
-            ));
-        }
-        for (key, p) in [
-            ("model.bert.hidden-dropout-prob", bert.hidden_dropout_prob),
-            ("model.bert.attention-probs-dropout-prob", bert.attention_probs_dropout_prob),
-        ] {
-            if !(0.0..1.0).contains(&p) {
-                return Err(Problem::new(key, format!("is {p}; must be at least 0 and below 1")));
-            }
-        }
-        for (key, value) in [
-            ("model.bert.layer-norm-eps", bert.layer_norm_eps),
-            ("model.bert.initializer-range", bert.initializer_range),
-        ] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Problem::new(key, format!("is {value}; must be above 0")));
             }
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, at_least_one};
+
 /// A model that predicts the next token of several sequences, its rows, one for each sentence at
 /// first.
 pub trait Predictor {
@@ -67,11 +69,9 @@ impl BeamSearch {
     ///
     /// # Errors
     ///
-    /// If the width is 0, or the length penalty negative or not finite.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.width == 0 {
-            return Err(("width", "is 0; must be at least 1".to_string()));
-        }
+    /// If the width or the longest length is 0, or the length penalty negative or not finite.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("width", self.width), ("max-length", self.max_length)])?;
         let penalty = self.length_penalty;
         if !penalty.is_finite() || penalty < 0.0 {
             return Err(("length-penalty", format!("is {penalty}; must be finite and at least 0")));
@@ -94,9 +94,7 @@ impl BeamSearch {
         sentences: usize,
         frame: Frame,
     ) -> Vec<Hypothesis> {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+        assert_valid(self.validate());
         let start = |sentence| Growing { sentence, tokens: Vec::new(), log_probability: 0.0 };
         let mut growing: Vec<Growing> = (0..sentences).map(start).collect();
         let mut ended: Vec<Vec<Hypothesis>> = vec![Vec::new(); sentences];

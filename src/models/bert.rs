@@ -9,6 +9,7 @@ use burn::nn::{
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, at_least_one, heads, positive, probabilities};
 use super::{CheckpointError, Classifier, Naming, Tagger, Tags, load_checkpoint};
 use crate::nn::{
     EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout, mean_until,
@@ -157,16 +158,38 @@ pub struct BertOutput {
 }
 
 impl BertConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// Sizes of 0, heads that do not divide the width, dropout that is no probability, or an epsilon or
+    /// spread that is not above 0.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([
+            ("hidden-size", self.hidden_size),
+            ("intermediate-size", self.intermediate_size),
+            ("num-hidden-layers", self.num_hidden_layers),
+            ("max-position-embeddings", self.max_position_embeddings),
+            ("type-vocab-size", self.type_vocab_size),
+        ])?;
+        heads("num-attention-heads", self.num_attention_heads, self.hidden_size)?;
+        probabilities([
+            ("hidden-dropout-prob", self.hidden_dropout_prob),
+            ("attention-probs-dropout-prob", self.attention_probs_dropout_prob),
+        ])?;
+        positive([
+            ("layer-norm-eps", self.layer_norm_eps),
+            ("initializer-range", self.initializer_range),
+        ])
+    }
+
     /// Makes the model.
     ///
     /// # Panics
     ///
-    /// If the heads do not divide the width, or the vocabulary is empty.
+    /// If the configuration does not pass [`validate`](Self::validate), or the vocabulary is empty.
     pub fn init(&self, device: &Device) -> Bert {
-        assert!(
-            self.hidden_size.is_multiple_of(self.num_attention_heads),
-            "heads divide the width"
-        );
+        assert_valid(self.validate());
         assert!(self.vocab_size > 0, "the vocabulary is not empty");
         let embedding = |count| {
             EmbeddingConfig::new(count, self.hidden_size)
@@ -316,9 +339,10 @@ const PUBLISHED_NAMES: [(&str, &str); 13] = [
 ];
 
 /// What a published file holds beside the encoder: positions 0, 1, 2, ..., and the heads of
-/// pretraining.
+/// pretraining or of the task that it was fine-tuned on, instead of which a task here has its own.
 fn is_unneeded(name: &str) -> bool {
-    name == "embeddings.position_ids" || name.starts_with("cls.")
+    let heads = ["cls.", "classifier.", "qa_outputs."];
+    name == "embeddings.position_ids" || heads.iter().any(|head| name.starts_with(head))
 }
 
 /// Weights of a published folder, the preferred one first.
@@ -522,6 +546,16 @@ pub(crate) mod tests {
             tokens: Tensor::from_ints([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0]], device),
             padding: Tensor::from_data([[false; 5], [false, false, true, true, true]], device),
             types: Some(Tensor::from_ints([[0, 0, 1, 1, 1], [0, 1, 0, 0, 0]], device)),
+        }
+    }
+
+    #[test]
+    fn heads_of_published_files_are_left_out() {
+        for name in ["cls.predictions.bias", "classifier.weight", "qa_outputs.bias"] {
+            assert!(is_unneeded(name), "{name}");
+        }
+        for name in ["layers.0.attention.query.layer.weight", "pooler.layer.bias"] {
+            assert!(!is_unneeded(name), "{name}");
         }
     }
 

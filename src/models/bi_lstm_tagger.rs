@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::bert::TokenBatch;
+use super::settings::{Refused, assert_valid, at_least_one, probabilities};
 use super::{Tagger, Tags};
 use crate::nn::{BiLstm, FoldBatchNorm, LstmConfig, Quantized};
 
@@ -49,12 +50,14 @@ impl BiLstmTaggerConfig {
     ///
     /// # Errors
     ///
-    /// If there is no layer.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        match self.layers {
-            0 => Err(("layers", "is 0; must be at least 1".to_string())),
-            _ => Ok(()),
-        }
+    /// No layer, sizes of 0, or dropout that is no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([
+            ("embedding-size", self.embedding_size),
+            ("hidden-size", self.hidden_size),
+            ("layers", self.layers),
+        ])?;
+        probabilities([("dropout", self.dropout)])
     }
 
     /// Makes the model for so many words, slot labels and intents.
@@ -69,9 +72,7 @@ impl BiLstmTaggerConfig {
         intents: usize,
         device: &Device,
     ) -> BiLstmTagger {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+        assert_valid(self.validate());
         let (size, dropout) = (self.hidden_size, self.dropout);
         let layer = |i| {
             let d_input = if i == 0 { self.embedding_size } else { 2 * size };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beam_search::{BeamSearch, Frame, Hypothesis, Predictor};
 use super::bert::TokenBatch;
+use super::settings::{Refused, assert_valid, at_least_one, heads, probabilities};
 use crate::kernels::{self, AttentionMask, CrossEntropy, cross_entropy_with};
 use crate::nn::{
     DecoderCache, DecoderLayer, EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, dropout,
@@ -112,17 +113,17 @@ impl EncoderDecoderConfig {
     ///
     /// # Errors
     ///
-    /// If the width is 0, or the heads do not divide it.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let width = self.hidden_size;
-        if width == 0 {
-            return Err(("hidden-size", "is 0; must be at least 1".to_string()));
-        }
-        if self.heads == 0 || !width.is_multiple_of(self.heads) {
-            let heads = self.heads;
-            return Err(("heads", format!("is {heads}; must divide hidden-size, {width}")));
-        }
-        Ok(())
+    /// Sizes of 0, heads that do not divide the width, or dropout that is no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([
+            ("hidden-size", self.hidden_size),
+            ("intermediate-size", self.intermediate_size),
+            ("encoder-layers", self.encoder_layers),
+            ("decoder-layers", self.decoder_layers),
+            ("max-positions", self.max_positions),
+        ])?;
+        heads("heads", self.heads, self.hidden_size)?;
+        probabilities([("dropout", self.dropout), ("attention-dropout", self.attention_dropout)])
     }
 
     /// Makes the model for vocabularies of so many source and target tokens.
@@ -132,9 +133,7 @@ impl EncoderDecoderConfig {
     /// If the configuration does not pass [`validate`](Self::validate), or embeddings are shared by
     /// vocabularies of different sizes.
     pub fn init(&self, source: usize, target: usize, device: &Device) -> EncoderDecoder {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+        assert_valid(self.validate());
         assert!(!self.share_embeddings || source == target, "one vocabulary, where it is shared");
         let width = self.hidden_size;
         let embedding = |count, std| {

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
+use super::settings::{Refused, assert_valid, at_least_one, probabilities};
 use crate::nn::{FoldBatchNorm, Gru, GruConfig, Quantized, padding_after};
 
 /// Configuration of [`GruSpotter`].
@@ -50,12 +51,10 @@ impl GruSpotterConfig {
     ///
     /// # Errors
     ///
-    /// If there is no layer.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        match self.layers {
-            0 => Err(("layers", "is 0; must be at least 1".to_string())),
-            _ => Ok(()),
-        }
+    /// No layer, a state without numbers, or dropout that is no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
+        probabilities([("dropout", self.dropout)])
     }
 
     /// Makes the model for frames of `bands` features and `classes` classes.
@@ -64,9 +63,7 @@ impl GruSpotterConfig {
     ///
     /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, bands: usize, classes: usize, device: &Device) -> GruSpotter {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+        assert_valid(self.validate());
         let size = self.hidden_size;
         let layer = |i| {
             let (d_input, dropout) = if i == 0 { (bands, 0.0) } else { (size, self.dropout) };

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
+use super::settings::{Refused, assert_valid, at_least_one};
 use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, Quantized};
 
 /// Configuration of [`LstmClassifier`].
@@ -32,8 +33,22 @@ pub struct LstmClassifier {
 }
 
 impl LstmClassifierConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// A state without numbers.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("hidden-size", self.hidden_size)])
+    }
+
     /// Makes the model for steps of `d_input` numbers and `classes` classes.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, d_input: usize, classes: usize, device: &Device) -> LstmClassifier {
+        assert_valid(self.validate());
         LstmClassifier {
             lstm: LstmConfig { d_input, d_hidden: self.hidden_size, dropout: 0.0 }.init(device),
             classifier: Quantized::new(

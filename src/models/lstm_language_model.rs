@@ -5,6 +5,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, at_least_one, probabilities};
 use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, LstmState, Quantized};
 
 /// Configuration of [`LstmLanguageModel`].
@@ -37,8 +38,23 @@ pub struct LstmLanguageModel {
 }
 
 impl LstmLanguageModelConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// No layer, a state without numbers, or no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
+        probabilities([("dropout", self.dropout)])
+    }
+
     /// Makes the model for a vocabulary of `words` words.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, words: usize, device: &Device) -> LstmLanguageModel {
+        assert_valid(self.validate());
         let size = self.hidden_size;
         let dropout = self.dropout;
         let layer = |_| LstmConfig { d_input: size, d_hidden: size, dropout }.init(device);

@@ -8,6 +8,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, positive, probabilities};
 use super::{
     CheckpointError, Classifier, Head, Naming, convolution, is_torchvision_buffer, load_checkpoint,
 };
@@ -72,8 +73,23 @@ pub struct InvertedResidual {
 }
 
 impl MobileNetV2Config {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// A multiplier that is not above 0, or no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        positive([("width-multiplier", self.width_multiplier)])?;
+        probabilities([("dropout", self.dropout)])
+    }
+
     /// Makes the model for images of `channels` channels and `classes` classes.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, channels: usize, classes: usize, device: &Device) -> MobileNetV2 {
+        assert_valid(self.validate());
         let stem = self.channels(32);
         // The paper widens the last layer only, never narrows it.
         let last =

@@ -12,6 +12,7 @@ pub mod lstm_language_model;
 pub mod mobilenet;
 pub mod resnet;
 pub mod resnet_imagenet;
+pub mod settings;
 pub mod vgg;
 pub mod vit;
 

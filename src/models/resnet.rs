@@ -7,6 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, at_least_one};
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -62,8 +63,29 @@ pub struct ResidualBlock {
 }
 
 impl ResNetConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// A depth that is not 6n + 2, or no channels.
+    pub fn validate(&self) -> Result<(), Refused> {
+        let depth = self.depth;
+        if depth < 8 || !(depth - 2).is_multiple_of(6) {
+            return Err((
+                "depth",
+                format!("is {depth}; must be 6n + 2 with n >= 1: 8, 14, 20, ..."),
+            ));
+        }
+        at_least_one([("width", self.width)])
+    }
+
     /// Makes the model for images of `channels` channels and `classes` classes.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, channels: usize, classes: usize, device: &Device) -> ResNet {
+        assert_valid(self.validate());
         let blocks = (self.depth - 2) / 6;
         let stage = |stage: usize| {
             let width = self.width << stage;

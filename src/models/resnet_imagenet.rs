@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::resnet::{ResNet, ResidualBlock};
+use super::settings::{Refused, assert_valid, at_least_one};
 use super::{CheckpointError, Head, Naming, convolution, is_torchvision_buffer, load_checkpoint};
 use crate::nn::{ConvNorm, Quantized};
 
@@ -92,8 +93,22 @@ impl Depth {
 const EXPANSION: usize = 4;
 
 impl ImageNetResNetConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// No channels.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("width", self.width)])
+    }
+
     /// Makes the model for images of `channels` channels and `classes` classes.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, channels: usize, classes: usize, device: &Device) -> ResNet {
+        assert_valid(self.validate());
         let bottlenecks = self.depth.has_bottlenecks();
         let mut from = self.width;
         let mut stages = Vec::new();

@@ -7,6 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{Refused, assert_valid, at_least_one};
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -45,8 +46,22 @@ pub struct VggSmall {
 }
 
 impl VggSmallConfig {
+    /// What is wrong with the settings.
+    ///
+    /// # Errors
+    ///
+    /// No channels.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([("width", self.width)])
+    }
+
     /// Makes the model for images of `channels` channels and `classes` classes.
+    ///
+    /// # Panics
+    ///
+    /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, channels: usize, classes: usize, device: &Device) -> VggSmall {
+        assert_valid(self.validate());
         let widths = [1, 1, 2, 2, 4, 4].map(|factor| factor * self.width);
         let conv = |index: usize| match index {
             0 => ConvNorm::new(convolution([channels, widths[0]], 3, 1, 1, device), device),

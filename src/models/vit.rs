@@ -9,6 +9,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
+use super::settings::{Refused, at_least_one, heads, probabilities};
 use crate::nn::{EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout};
 
 /// Configuration of [`Vit`].
@@ -70,13 +71,15 @@ impl VitConfig {
     ///
     /// # Errors
     ///
-    /// If heads do not divide the width.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.heads == 0 || !self.hidden_size.is_multiple_of(self.heads) {
-            let (heads, width) = (self.heads, self.hidden_size);
-            return Err(("heads", format!("is {heads}; must divide hidden-size, {width}")));
-        }
-        Ok(())
+    /// Sizes of 0, heads that do not divide the width, or dropout that is no probability.
+    pub fn validate(&self) -> Result<(), Refused> {
+        at_least_one([
+            ("hidden-size", self.hidden_size),
+            ("intermediate-size", self.intermediate_size),
+            ("layers", self.layers),
+        ])?;
+        heads("heads", self.heads, self.hidden_size)?;
+        probabilities([("dropout", self.dropout), ("attention-dropout", self.attention_dropout)])
     }
 
     /// The number of patches of an image of a height and a width.
@@ -84,7 +87,7 @@ impl VitConfig {
     /// # Errors
     ///
     /// If patches do not divide the image: the key, and what was found and is allowed.
-    pub fn patches(&self, [height, width]: [usize; 2]) -> Result<usize, (&'static str, String)> {
+    pub fn patches(&self, [height, width]: [usize; 2]) -> Result<usize, Refused> {
         let patch = self.patch_size;
         if patch == 0 || !height.is_multiple_of(patch) || !width.is_multiple_of(patch) {
             let message =

@@ -12,6 +12,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::convolution;
+use super::settings::{Refused, assert_valid, at_least_one};
 use crate::kernels::Activation;
 use crate::metrics::boxes::Detection;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -72,16 +73,12 @@ impl DetectorConfig {
     ///
     /// # Errors
     ///
-    /// If the stride is no power of two, there are no channels, or an anchor has no area.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.stride < 2 || !self.stride.is_power_of_two() {
-            let message =
-                format!("is {}; must be 2, 4, 8, 16 or another power of two", self.stride);
-            return Err(("stride", message));
+    /// If the stride is no power of two from 2 to 64, there are no channels, or an anchor has no area.
+    pub fn validate(&self) -> Result<(), Refused> {
+        if !(2..=64).contains(&self.stride) || !self.stride.is_power_of_two() {
+            return Err(("stride", format!("is {}; must be 2, 4, 8, 16, 32 or 64", self.stride)));
         }
-        if self.width == 0 {
-            return Err(("width", "is 0; must be at least 1".to_string()));
-        }
+        at_least_one([("width", self.width)])?;
         let usable = |side: &f32| side.is_finite() && *side > 0.0;
         if self.anchors.is_empty() || !self.anchors.iter().flatten().all(usable) {
             let message = "must be one or more pairs of a width and a height above 0".to_string();
@@ -96,9 +93,7 @@ impl DetectorConfig {
     ///
     /// If the configuration does not pass [`validate`](Self::validate).
     pub fn init(&self, channels: usize, classes: usize, device: &Device) -> Detector {
-        if let Err((key, message)) = self.validate() {
-            panic!("{key} {message}");
-        }
+        assert_valid(self.validate());
         let mut backbone = Vec::new();
         let mut from = channels;
         for level in 0..self.stride.ilog2() {
