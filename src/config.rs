@@ -67,6 +67,27 @@ impl Config {
         self.train.float_checkpoint.is_some() || self.model.pretrained.is_some()
     }
 
+    /// Why this configuration's data and model are not those that `other` trained: the first key in which they differ,
+    /// with both values; `None` where they are the same.
+    pub(crate) fn differs_from(&self, other: &Config) -> Option<String> {
+        let named = |name: TaskName| serde_json::json!(name).to_string();
+        let arch = |config: &Config| config.model.arch.name().to_string();
+        let keys = |config: &Config| {
+            let mut keys =
+                vec![("task.name", named(config.task.name)), ("model.arch", arch(config))];
+            keys.extend(config.task.held_out(config.train.seed));
+            keys
+        };
+        // Where the keys themselves differ, an earlier one has other values.
+        let differ = |((_, own), (_, theirs)): &((&str, String), (&str, String))| own != theirs;
+        let (key, own, theirs) = keys(self)
+            .into_iter()
+            .zip(keys(other))
+            .find(differ)
+            .map(|((k, a), (_, b))| (k, a, b))?;
+        Some(format!("{key} is {own} here and {theirs} there"))
+    }
+
     /// The same for a text; `path` names its origin in errors.
     ///
     /// # Errors

@@ -52,12 +52,46 @@ pub(super) fn run(args: EvaluateArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let is_run = args.target.is_dir() || !args.target.exists() && args.target.extension().is_none();
     let run = is_run.then(|| RunFolder::open(&args.target)).transpose()?;
-    let path = run.as_ref().map_or(args.target.clone(), |run| run.file("config.toml"));
-    let config = args.overrides.load(&path)?;
+    let config = match &run {
+        Some(run) => of_run(run, &args.overrides)?,
+        None => args.overrides.load(&args.target)?,
+    };
     let evaluation =
         Evaluate { config: config.clone(), run, devices: devices.clone(), quiet: global.quiet };
     let found = device::visit(config, &devices, global, evaluation)?;
     global.print(&found, || found.iter().map(text).collect())
+}
+
+/// The configuration of a run, with overrides that leave its model, and what it was trained on, as they are.
+fn of_run(run: &RunFolder, overrides: &Overrides) -> Result<Config, Failure> {
+    const ALLOWED: [&str; 4] =
+        ["task.", "model.pretrained", "train.evaluation-batch-size", "train.precision"];
+    let refused = |what: &str| {
+        Failure::refused(format!(
+            "{what} does not change a run that is trained; evaluate takes --set of {}* and {}",
+            ALLOWED[0],
+            ALLOWED[1..].join(", ")
+        ))
+    };
+    if overrides.seed.is_some() {
+        return Err(refused("--seed"));
+    }
+    if overrides.plan.is_some() {
+        return Err(refused("--plan"));
+    }
+    let allowed = |set: &&String| ALLOWED.iter().any(|key| set.trim_start().starts_with(key));
+    if let Some(set) = overrides.set.iter().find(|set| !allowed(set)) {
+        return Err(refused(&format!("--set {set}")));
+    }
+    let path = run.file("config.toml");
+    let (trained, config) = (Config::load(&path, &[])?, overrides.load(&path)?);
+    match config.differs_from(&trained) {
+        Some(difference) => Err(Failure::refused(format!(
+            "{}: examples that it was trained on would be among those that measure it: {difference}",
+            run.path().display()
+        ))),
+        None => Ok(config),
+    }
 }
 
 fn text(evaluation: &Evaluation) -> String {

@@ -59,8 +59,13 @@ impl TaskVisitor for Plan {
     type Output = Result<Vec<Row>, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        let sites = sites(&initial_network(&task, &self.config, &self.device)?);
+        let network = initial_network(&task, &self.config, &self.device)?;
+        let sites = sites(&network);
         let plan = self.config.quant.plan(&sites)?;
+        if self.config.quant.fold_batch_norm && !plan.entries.is_empty() {
+            // What training would refuse.
+            task.fold_batch_norm(network)?;
+        }
         let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
         Ok(sites.iter().map(|site| row(site, entry(site))).collect())
     }

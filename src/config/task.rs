@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Arch, Problem};
 use crate::data::DataError;
@@ -16,7 +16,7 @@ use crate::data::word_chain::WordChainConfig;
 use crate::models::beam_search::BeamSearch;
 
 /// The tasks there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskName {
     /// Optical digits, 8x8 images of ten classes (built in).
@@ -339,13 +339,44 @@ impl Default for TranslationConfig {
     }
 }
 
+/// Keys of what is held out of training.
+const DIGITS_FRACTION: &str = "task.digits.valid-fraction";
+const IMAGES_FRACTION: &str = "task.images.valid-fraction";
+const GLUE_FRACTION: &str = "task.glue.valid-fraction";
+const SST2_HELD_OUT: &str = "task.sst2.held-out";
+
 impl TaskConfig {
+    /// The values by key that decide which examples are held out of training. Where two configurations agree in them,
+    /// neither is measured on an example that the other trains on.
+    pub(crate) fn held_out(&self, seed: u64) -> Vec<(&'static str, String)> {
+        use TaskName::*;
+        let seed = ("train.seed", seed.to_string());
+        match (self.name, self.glue.valid_fraction, self.sst2.held_out) {
+            // Parts that are as published.
+            (ImageFolder | Bccd | Ptb | Wikitext2 | Snips | Atis | Multi30k, ..) => Vec::new(),
+            (Cola | Mrpc | Rte | Stsb, None, _) => vec![(GLUE_FRACTION, "not set".to_string())],
+            (Cola | Mrpc | Rte | Stsb, Some(part), _) => {
+                vec![(GLUE_FRACTION, part.to_string()), seed]
+            }
+            (Sst2, _, 0) => vec![(SST2_HELD_OUT, "0".to_string())],
+            (Sst2, _, count) => vec![(SST2_HELD_OUT, count.to_string()), seed],
+            (Digits, ..) => vec![(DIGITS_FRACTION, self.digits.valid_fraction.to_string()), seed],
+            (FashionMnist | Cifar10, ..) => {
+                vec![(IMAGES_FRACTION, self.images.valid_fraction.to_string()), seed]
+            }
+            // A fixed part is held out, or other examples are generated.
+            (DigitScenes | WordChain | Fsdd | ToneDigits | Listops | Requests | Scan, ..) => {
+                vec![seed]
+            }
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), Problem> {
         let half = |fraction: Option<f64>| fraction.unwrap_or(0.5);
         for (key, fraction) in [
-            ("task.digits.valid-fraction", self.digits.valid_fraction),
-            ("task.images.valid-fraction", self.images.valid_fraction),
-            ("task.glue.valid-fraction", half(self.glue.valid_fraction)),
+            (DIGITS_FRACTION, self.digits.valid_fraction),
+            (IMAGES_FRACTION, self.images.valid_fraction),
+            (GLUE_FRACTION, half(self.glue.valid_fraction)),
         ] {
             if !(fraction > 0.0 && fraction < 1.0) {
                 let message = format!("is {fraction}; must be above 0 and below 1");

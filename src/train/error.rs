@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use thiserror::Error;
 
+use crate::config::ConfigError;
 use crate::evaluate::report::ReportError;
 use crate::nn::FoldError;
 use crate::quant::{AttachError, CalibrationError, PlanError};
@@ -17,6 +18,9 @@ pub enum TrainError {
     /// The task could not be set up.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// The configuration of an earlier run cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The layer patterns do not fit the model.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -105,7 +109,8 @@ impl TrainError {
     /// Whether what the user wrote is the cause, rather than the state of files or the training.
     pub fn is_user_error(&self) -> bool {
         match self {
-            TrainError::Plan(_)
+            TrainError::Config(_)
+            | TrainError::Plan(_)
             | TrainError::Search(_)
             | TrainError::Fold(_)
             | TrainError::RunFolder { .. }

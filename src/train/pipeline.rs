@@ -181,7 +181,16 @@ pub fn prepare<T: Task>(
         folded(task, config, network.clone())?;
     }
     if let Some(folder) = &config.train.float_checkpoint {
-        network = read_record(&RunFolder::open(folder)?.file(FLOAT_MODEL), network)?;
+        let run = RunFolder::open(folder)?.finished(FLOAT, FLOAT_MODEL)?;
+        let trained = Config::load(&run.file("config.toml"), &[])?;
+        if let Some(difference) = config.differs_from(&trained) {
+            let reason = format!(
+                "its float model goes with other examples to train on and to measure, or another model: \
+                 {difference}"
+            );
+            return Err(TrainError::RunFolder { path: folder.clone(), reason });
+        }
+        network = read_record(&run.file(FLOAT_MODEL), network)?;
     }
     Ok(Start { network, trained: config.train.float_checkpoint.is_some(), plan })
 }
@@ -218,6 +227,7 @@ pub fn train<T: Task>(
         true => Err(TrainError::Interrupted { stage }),
         false => Ok(()),
     };
+    let _running = run.lock()?;
     run.clean_up()?;
     let Start { mut network, trained, plan } = start;
     if run.has(FLOAT_MODEL) {
@@ -398,13 +408,15 @@ pub fn evaluate_run<T: Task>(
     check_data(task)?;
     set_precision(config, device)?;
     let network = initial_network(task, config, device)?;
-    if !run.has(PLAN) {
+    let run = run.clone().finished(FLOAT, FLOAT_MODEL)?;
+    if config.quant.plan(&quant::sites(&network))?.entries.is_empty() {
         let network = read_record(&run.file(FLOAT_MODEL), network)?;
         let splits = evaluate(task, &network, config.train.evaluation_batch_size, device)?;
         return Ok(evaluation(task, FLOAT, splits, Vec::new()));
     }
+    let run = run.finished(QUANTIZED, QUANTIZED_MODEL)?;
     let plan: CalibratedPlan = run.read_json(PLAN)?;
-    let mut model = attach(folded(task, config, network)?, &plan, run)?;
+    let mut model = attach(folded(task, config, network)?, &plan, &run)?;
     model.model = read_record(&run.file(QUANTIZED_MODEL), model.model)?;
     let batch_size = config.train.evaluation_batch_size;
     let stage = if config.train.quantized_stage().epochs > 0 { QUANTIZED } else { CALIBRATED };

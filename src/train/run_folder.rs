@@ -11,6 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::TrainError;
 
+/// The file that a process holds locked while it runs the run.
+const LOCK: &str = ".running";
+
 /// The folder that holds everything a run reads and writes.
 ///
 /// | file | content |
@@ -90,6 +93,46 @@ impl RunFolder {
             return Err(TrainError::RunFolder { path: path.to_path_buf(), reason: reason.into() });
         }
         Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// The same of a run that has finished `stage`, as `file` in its folder shows.
+    ///
+    /// # Errors
+    ///
+    /// If it is no such folder, or the file is not there.
+    pub fn finished(self, stage: &str, file: &str) -> Result<Self, TrainError> {
+        if self.has(file) {
+            return Ok(self);
+        }
+        let reason = format!(
+            "the run has not finished its {stage} stage: {file} is missing; continue it with: ausn \
+             train --resume {}",
+            self.path.display()
+        );
+        Err(TrainError::RunFolder { path: self.path, reason })
+    }
+
+    /// Keeps other processes from running the same run, until what is returned is dropped or the process ends.
+    ///
+    /// # Errors
+    ///
+    /// If another process has it, or the system refuses.
+    pub fn lock(&self) -> Result<fs::File, TrainError> {
+        let path = self.file(LOCK);
+        let failed = |error: io::Error| TrainError::File {
+            action: "lock",
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let file = fs::File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(TrainError::RunFolder {
+                path: self.path.clone(),
+                reason: "another process is running this run; wait until it has ended".into(),
+            }),
+            Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+        }
     }
 
     /// Removes the files that a killed run was writing.
@@ -228,11 +271,16 @@ pub(super) fn write_record<M: Module>(path: &Path, module: M) -> Result<(), Trai
 ///
 /// If the file is missing, damaged, or of another module.
 pub(super) fn read_record<M: Module>(path: &Path, module: M) -> Result<M, TrainError> {
-    let loaded = ModuleRecord::load(path).and_then(|record| module.try_load_record(record));
-    loaded.map_err(|error| TrainError::File {
-        action: "read",
-        path: path.to_path_buf(),
-        reason: error.to_string(),
+    let failed = |reason| TrainError::File { action: "read", path: path.to_path_buf(), reason };
+    let record = ModuleRecord::load(path).map_err(|error| failed(error.to_string()))?;
+    module.try_load_record(record).map_err(|error| {
+        // It lists every tensor.
+        let mut names = error.to_string();
+        if let Some((end, _)) = names.char_indices().nth(300) {
+            names.truncate(end);
+            names.push_str(" ...");
+        }
+        failed(format!("it holds another model than that of the configuration: {names}"))
     })
 }
 
@@ -247,4 +295,21 @@ pub(super) fn write_atomically(
         // The error at hand says more than one of the clean-up would.
         let _ = fs::remove_file(&temporary);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_run_by_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(&folder.path().join("run"), "").unwrap();
+        let running = run.lock().unwrap();
+        let refused = run.lock().unwrap_err();
+        assert!(refused.is_user_error());
+        assert!(refused.to_string().contains("another process is running this run"), "{refused}");
+        drop(running);
+        run.lock().unwrap();
+    }
 }

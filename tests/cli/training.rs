@@ -98,6 +98,8 @@ fn folded_batch_norm_is_trained_evaluated_and_exported() {
     let refused = workspace.train(LSTM, "lstm", &[fold]).code(2);
     refused.says(["quant.fold-batch-norm", "no batch normalization to fold"]);
     assert!(!workspace.path("lstm").exists());
+    let planned = workspace.ausn(["plan", "config.toml", "--set", fold]).code(2);
+    planned.says(["no batch normalization to fold"]).stdout("");
 }
 
 #[test]
@@ -227,11 +229,8 @@ fn without_a_quant_section_the_run_ends_with_the_float_model() {
 fn a_run_can_start_from_the_float_model_of_another() {
     let workspace = Workspace::new();
     workspace.train(LSTM, "float", &["train.quantized.epochs=0"]).success();
-    let sets = ["train.float-checkpoint=float", "train.seed=8"];
-    // Another seed splits the digits anew, so only the weights can be compared.
-    workspace.train(LSTM, "run", &sets).success();
-    assert!(workspace.history("run", "float").is_empty(), "the float stage was repeated");
-    workspace.train(LSTM, "same", &sets[..1]).success();
+    workspace.train(LSTM, "same", &["train.float-checkpoint=float"]).success();
+    assert!(workspace.history("same", "float").is_empty(), "the float stage was repeated");
     let float =
         |run: &str| workspace.json(&format!("{run}/summary.json"))["metric"]["float"].clone();
     assert_eq!(float("same"), float("float"));
@@ -242,6 +241,32 @@ fn a_run_can_start_from_the_float_model_of_another() {
     assert_eq!(found[0]["model"], "float");
     assert_eq!(found[0]["splits"][0]["value"], float("float"));
     assert_eq!(found[1]["model"], "calibrated");
+}
+
+#[test]
+fn a_model_is_not_measured_on_what_it_was_trained_on() {
+    let workspace = Workspace::new();
+    workspace.train(LSTM, "run", &["train.epochs=1"]).success();
+    for (set, expected) in [
+        ("train.seed=8", "train.seed is 8 here and 7 there"),
+        ("task.digits.valid-fraction=0.5", "task.digits.valid-fraction is 0.5 here"),
+        ("model.arch=resnet", "model.arch is resnet here and lstm there"),
+    ] {
+        let sets = ["train.float-checkpoint=run", set];
+        workspace.train(LSTM, "other", &sets).code(2).says(["run: its float model", expected]);
+        assert!(!workspace.path("other").exists(), "{set}: something was left behind");
+    }
+    for (arguments, expected) in [
+        (&["--seed", "8"][..], "--seed does not change a run that is trained"),
+        (&["--plan", "plan.toml"], "--plan does not change"),
+        (&["--set", "quant.weight.bits=2"], "--set quant.weight.bits=2 does not change"),
+        (&["--set", "task.digits.valid-fraction=0.5"], "task.digits.valid-fraction is 0.5 here"),
+    ] {
+        let arguments = ["evaluate", "run"].iter().chain(arguments);
+        workspace.ausn(arguments).code(2).says([expected]).stdout("");
+    }
+    let set = ["evaluate", "run", "--set", "train.evaluation-batch-size=7"];
+    workspace.ausn(set).success();
 }
 
 #[test]
