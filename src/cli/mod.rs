@@ -100,7 +100,7 @@ struct Overrides {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Override `train.seed`.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// A file of layer rules to add, as `ausn search --out` writes it.
     #[arg(long, value_name = "FILE")]

@@ -22,14 +22,14 @@ pub(super) struct SearchArgs {
     /// `--set train.float-checkpoint=RUN`, or a pretrained model.
     config: PathBuf,
     /// Bits that a quantized weight may have on average.
-    #[arg(long, value_name = "BITS", group = "budget")]
+    #[arg(long, value_name = "BITS", group = "budget", allow_negative_numbers = true)]
     average_bits: Option<f64>,
     /// Bytes that all quantized weights may take together.
     #[arg(long, value_name = "BYTES", group = "budget")]
     bytes: Option<u64>,
     /// What the multiply-accumulates of all quantized weights may cost together for one example, in the
     /// unit of the cost table.
-    #[arg(long, value_name = "LIMIT", group = "budget")]
+    #[arg(long, value_name = "LIMIT", group = "budget", allow_negative_numbers = true)]
     cost: Option<f64>,
     /// The cost of a multiply-accumulate for each pair of widths, a TOML file: `unit = "pJ"`, and
     /// [[multiply-accumulate]] with weight-bits, activation-bits (32 for floats) and cost.

@@ -27,7 +27,7 @@ pub(super) struct TableArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Cells that run at once, each a process; they share the processor's cores.
-    #[arg(long, value_name = "K", default_value = "1", value_parser = at_least_one)]
+    #[arg(long, value_name = "K", default_value = "1", value_parser = at_least_one, allow_negative_numbers = true)]
     jobs: usize,
     /// Run the i-th of n parts, such as 2/8. A float run and its cells stay in one part.
     #[arg(long, value_name = "I/N")]

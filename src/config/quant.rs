@@ -210,9 +210,15 @@ impl QuantConfig {
         let base_weight = self.weight.unwrap_or_default();
         let base_activation = self.activation.unwrap_or_default();
         let rule = |(index, layer): (usize, &RawLayer)| {
+            if layer.weight.is_none() && layer.activation.is_none() {
+                let message = "gives neither a weight nor an activation a coding";
+                return Err(Problem::new(format!("quant.layer.{index}"), message));
+            }
             let of = |own: Option<RawTensor>, base: RawTensor, name: &str, is_weight: bool| {
+                let key = format!("quant.layer.{index}.{name}");
                 own.map(|own| {
-                    own.over(base).resolve(&format!("quant.layer.{index}.{name}"), is_weight)
+                    own.refuse_keys_of_float(&key)?;
+                    own.over(base).resolve(&key, is_weight)
                 })
                 .transpose()
             };
@@ -224,7 +230,7 @@ impl QuantConfig {
             })
         };
         let default = |own: Option<RawTensor>, key: &str, is_weight: bool| match own {
-            Some(own) => own.resolve(key, is_weight),
+            Some(own) => own.refuse_keys_of_float(key).and_then(|()| own.resolve(key, is_weight)),
             None => Ok(None),
         };
         Ok(Rules {
@@ -281,6 +287,16 @@ impl RawTensor {
             estimator: self.estimator.or(base.estimator),
             normalize: self.normalize.or(base.normalize),
         }
+    }
+
+    /// A float tensor has no other keys of its own; those that it inherits have no effect.
+    fn refuse_keys_of_float(self, key: &str) -> Result<(), Problem> {
+        let coding = Some(CodingName::Float);
+        if self.coding == coding && self != (Self { coding, ..Self::default() }) {
+            let message = "is \"float\", beside which other keys have no effect; leave them out";
+            return Err(Problem::new(format!("{key}.coding"), message));
+        }
+        Ok(())
     }
 
     fn resolve(self, key: &str, is_weight: bool) -> Result<SiteRule, Problem> {

@@ -87,6 +87,21 @@ pub enum PlanError {
         /// The tensors of the layers that the pattern matches.
         tensors: Vec<String>,
     },
+    /// A rule whose coding no tensor that it is for can get.
+    #[error("layer pattern `{pattern}`{}: gives {given} a coding, but is for none; its tensors are {}",
+        tensor.as_ref().map(|tensor| format!(", tensor \"{tensor}\"")).unwrap_or_default(),
+        tensors.join(", ")
+    )]
+    NoEffect {
+        /// The pattern.
+        pattern: String,
+        /// The tensor that the rule names.
+        tensor: Option<String>,
+        /// `weights` or `activations`.
+        given: &'static str,
+        /// The tensors that it is for.
+        tensors: Vec<String>,
+    },
     /// A coding that does not exist.
     #[error("layer `{layer}`, {tensor}: {source}")]
     Coding {
@@ -117,6 +132,7 @@ impl Plan {
             .map(|rule| {
                 let matcher = matcher(&rule.pattern, sites)?;
                 check_tensor(rule, &matcher, sites)?;
+                check_effect(rule, &matcher, sites)?;
                 Ok((matcher, rule))
             })
             .collect::<Result<Vec<_>, PlanError>>()?;
@@ -164,6 +180,24 @@ fn check_tensor(rule: &LayerRule, matcher: &GlobMatcher, sites: &[Site]) -> Resu
     tensors.dedup();
     let (pattern, tensor) = (rule.pattern.clone(), tensor.clone());
     Err(PlanError::NoTensor { pattern, tensor, tensors })
+}
+
+fn check_effect(rule: &LayerRule, matcher: &GlobMatcher, sites: &[Site]) -> Result<(), PlanError> {
+    let matched = || sites.iter().filter(|s| matcher.is_match(&s.layer) && rule.is_for(s));
+    let given = [
+        ("weights", rule.weight.is_some(), true),
+        ("activations", rule.activation.is_some(), false),
+    ];
+    for (given, is_given, is_weight) in given {
+        if is_given && !matched().any(|site| site.kind.is_weight() == is_weight) {
+            let mut tensors: Vec<String> = matched().map(|site| site.tensor.clone()).collect();
+            tensors.sort();
+            tensors.dedup();
+            let (pattern, tensor) = (rule.pattern.clone(), rule.tensor.clone());
+            return Err(PlanError::NoEffect { pattern, tensor, given, tensors });
+        }
+    }
+    Ok(())
 }
 
 fn matcher(pattern: &str, sites: &[Site]) -> Result<GlobMatcher, PlanError> {

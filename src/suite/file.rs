@@ -117,7 +117,7 @@ impl Suite {
 impl RawSuite {
     fn check(self, path: &Path) -> Result<Suite, Problem> {
         let slug_of_suite = slug(&self.name);
-        if slug_of_suite != self.name {
+        if slug_of_suite != self.name || self.name.is_empty() {
             let message = format!(
                 "is \"{}\"; must be of lower-case letters, digits and `-`, as it names folders",
                 self.name

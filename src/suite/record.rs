@@ -140,7 +140,10 @@ impl Record {
         let text = fs::read_to_string(&path).map_err(|error| error.to_string());
         let record: Self = text
             .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
-            .map_err(|reason| SuiteError::File { action: "read", path, reason })?;
+            .map_err(|reason| {
+                let reason = format!("{reason}; delete the file to have its cell run again");
+                SuiteError::File { action: "read", path, reason }
+            })?;
         Ok((record.fingerprint == cell.fingerprint).then_some(record))
     }
 

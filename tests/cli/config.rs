@@ -304,11 +304,86 @@ fn a_pattern_that_matches_no_layer_is_refused_before_training() {
 }
 
 #[test]
+fn settings_that_no_model_can_have_are_refused() {
+    let workspace = Workspace::new();
+    workspace.write("config.toml", LSTM);
+    let layers =
+        ["resnet.width", "imagenet-resnet.width", "vgg.width", "vit.layers", "detector.width"];
+    let sizes = [
+        "lstm.",
+        "lstm-language-model.",
+        "gru-spotter.",
+        "bi-lstm-tagger.",
+        "encoder-decoder.",
+        "vit.",
+        "bert.",
+    ];
+    let zeros =
+        layers.map(str::to_string).into_iter().chain(sizes.map(|m| format!("{m}hidden-size")));
+    let zeros =
+        zeros.map(|key| (format!("{key}=0"), format!("model.{key} is 0; must be at least 1")));
+    let dropout = [
+        "lstm-language-model",
+        "gru-spotter",
+        "bi-lstm-tagger",
+        "encoder-decoder",
+        "vit",
+        "mobilenet-v2",
+    ];
+    let ones = dropout.map(|model| {
+        (
+            format!("{model}.dropout=1.0"),
+            format!("model.{model}.dropout is 1; must be at least 0 and below 1"),
+        )
+    });
+    let others = [
+        ("lstm-language-model.layers=0", "layers is 0; must be at least 1"),
+        ("encoder-decoder.intermediate-size=0", "intermediate-size is 0; must be at least 1"),
+        ("mobilenet-v2.width-multiplier=-1.0", "width-multiplier is -1; must be above 0"),
+        ("detector.stride=65536", "stride is 65536; must be 2, 4, 8, 16, 32 or 64"),
+        ("vit.heads=5", "must divide hidden-size"),
+    ]
+    .map(|(set, expected)| (set.to_string(), expected.to_string()));
+    for (set, expected) in zeros.chain(ones).chain(others) {
+        workspace
+            .ausn(["plan", "config.toml", "--set", &format!("model.{set}")])
+            .code(2)
+            .says([expected]);
+    }
+    let beam = "task.translation.beam-search.max-length=0";
+    workspace.ausn(["plan", "config.toml", "--set", beam]).code(2).says(["must be at least 1"]);
+}
+
+#[test]
+fn layer_rules_without_effect_are_refused() {
+    let workspace = Workspace::new();
+    workspace.write("config.toml", LSTM);
+    for (rule, expected) in [
+        ("match = 'classifier'", "quant.layer.0 gives neither a weight nor an activation a coding"),
+        (
+            "match = 'classifier', tensor = 'input', weight = { bits = 3 }",
+            "gives weights a coding, but is for none",
+        ),
+        (
+            "match = 'classifier', tensor = 'weight', activation = { bits = 6 }",
+            "gives activations a coding, but is for none",
+        ),
+        (
+            "match = 'classifier', weight = { coding = 'float', bits = 9 }",
+            "beside which other keys have no effect",
+        ),
+    ] {
+        let set = format!("quant.layer=[{{{rule}}}]");
+        workspace.ausn(["plan", "config.toml", "--set", &set]).code(2).says([expected]);
+    }
+}
+
+#[test]
 fn settings_that_the_data_contradict_are_refused() {
     for (set, expected) in [
         ("model.bert.max-position-embeddings=3", "model.bert.max-position-embeddings is 3"),
         ("model.bert.vocab-size=5", "model.bert.vocab-size is 5; ListOps has 17 tokens"),
-        ("model.bert.num-attention-heads=3", "which does not divide hidden-size 16"),
+        ("model.bert.num-attention-heads=3", "is 3; must divide hidden-size, 16"),
         ("model.bert.hidden-dropout-prob=1.0", "must be at least 0 and below 1"),
         ("task.text.train-words=1", "task.text.train-words is 1; must be at least 2"),
         ("task.listops.max-length=2", "task.listops.max-length is 2"),

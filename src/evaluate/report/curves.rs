@@ -163,23 +163,23 @@ fn frame<'a>(
         right: 16.0,
     });
     canvas.legend(NUMBERS, legend);
-    let [float, quantized] = stages(run).map(|(_, ink, _, log, _)| (ink, log.epochs()));
+    let [float, quantized] = stages(run).map(|(_, _, _, log, _)| log.epochs());
     let (left, right, y) = (framed.from.0, framed.to.0, framed.to.1 - 10.0);
-    match (float.1 > 0.0, quantized.1 > 0.0) {
+    match (float > 0.0, quantized > 0.0) {
         (true, true) => {
-            let x = framed.x(float.1);
+            let x = framed.x(float);
             let line = [(x, y - 6.0), (x, framed.from.1)];
             canvas.line(&line, Ink::Muted, Dash::Solid, 1.0, 0.8);
-            canvas.text("float stage", (left, y), float.0, Anchor::Start);
+            canvas.text("float stage", (left, y), Ink::Text, Anchor::Start);
             // A short last stage has no room for its name.
             let (x, anchor) = match right - x > 110.0 {
                 true => (x + 8.0, Anchor::Start),
                 false => (x - 8.0, Anchor::End),
             };
-            canvas.text("quantized stage", (x, y), quantized.0, anchor);
+            canvas.text("quantized stage", (x, y), Ink::Text, anchor);
         }
-        (true, false) => canvas.text("float stage", (left, y), float.0, Anchor::Start),
-        _ => canvas.text("quantized stage", (left, y), quantized.0, Anchor::Start),
+        (true, false) => canvas.text("float stage", (left, y), Ink::Text, Anchor::Start),
+        _ => canvas.text("quantized stage", (left, y), Ink::Text, Anchor::Start),
     }
     framed
 }

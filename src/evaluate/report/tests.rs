@@ -477,3 +477,8 @@ fn many_layers_with_long_names_all_have_their_row() {
     }
     assert_eq!(found, 80);
 }
+
+#[test]
+fn what_xml_has_no_characters_for_is_replaced() {
+    assert_eq!(page::escape("a\u{c}b\u{b}c\u{1}d\te"), "a\u{fffd}b\u{fffd}c\u{fffd}d\te");
+}
