@@ -132,11 +132,11 @@ mod tests {
         assert_eq!(one.measures[0].standard_error, None, "of one example");
         let two = score(&empty, &seen(&empty, [loss(20.0), loss(22.0)])).unwrap();
         assert!(two.measures[0].standard_error.is_some_and(|error| error > 0.0));
-        // The same prediction for all: the correlation is not a number.
+        // Where both of equal truth are drawn alone, there is no correlation.
         let empty = CorrelationMeter::default();
-        let constant = score(&empty, &seen(&empty, [(1.0, 2.0), (1.0, 3.0)])).unwrap();
-        assert!(constant.measures[0].value.is_nan());
-        assert_eq!(constant.measures[0].standard_error, None);
+        let three = score(&empty, &seen(&empty, [(1.0, 2.0), (2.0, 2.0), (3.0, 5.0)])).unwrap();
+        assert!((three.measures[0].value - 0.75f64.sqrt()).abs() < 1e-12);
+        assert_eq!(three.measures[0].standard_error, None);
         let none = score(&empty, &[]);
         assert!(none.is_err(), "{none:?}");
     }

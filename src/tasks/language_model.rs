@@ -142,7 +142,11 @@ impl Meter for PerplexityMeter {
     }
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
-        Ok(vec![("perplexity", self.perplexity.value()?)])
+        let (metric, value) = ("perplexity", self.perplexity.value()?);
+        if !value.is_finite() {
+            return Err(MetricError::NotFinite { metric, what: "the value".into(), value });
+        }
+        Ok(vec![(metric, value)])
     }
 
     fn examples(&self) -> usize {
@@ -225,6 +229,14 @@ mod tests {
         let (forgetful, _) = measure(1, 0);
         let apart = |other: f64| (whole / other - 1.0).abs();
         assert!(apart(windows) < 0.1 * apart(forgetful), "{whole} {windows} {forgetful}");
+    }
+
+    #[test]
+    fn a_perplexity_beyond_all_numbers_is_an_error() {
+        let mut meter = PerplexityMeter::default();
+        meter.add(&TextLoss { nll: 1e4, words: 10 }).unwrap();
+        let error = meter.measures().unwrap_err().to_string();
+        assert!(error.contains("the value is inf"), "{error}");
     }
 
     #[test]

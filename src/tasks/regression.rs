@@ -77,8 +77,8 @@ impl Meter for CorrelationMeter {
 
     fn measures(&self) -> Result<Vec<(&'static str, f64)>, MetricError> {
         Ok(vec![
-            (SPEARMAN, or_not_a_number(self.spearman.value())?),
-            (PEARSON, or_not_a_number(self.pearson.value())?),
+            (SPEARMAN, none_of_equal_predictions(self.spearman.value())?),
+            (PEARSON, none_of_equal_predictions(self.pearson.value())?),
         ])
     }
 
@@ -87,10 +87,11 @@ impl Meter for CorrelationMeter {
     }
 }
 
-/// A model that predicts the same for all has no correlation: that is a result, not a failure.
-fn or_not_a_number(value: Result<f64, MetricError>) -> Result<f64, MetricError> {
+/// A model that predicts the same for all knows nothing of the truth: that is a result, of correlation 0 (as Matthews'
+/// is defined to be then), and no failure.
+fn none_of_equal_predictions(value: Result<f64, MetricError>) -> Result<f64, MetricError> {
     match value {
-        Err(MetricError::Constant { .. }) => Ok(f64::NAN),
+        Err(MetricError::Constant { side: "predictions", .. }) => Ok(0.0),
         other => other,
     }
 }
@@ -154,6 +155,12 @@ mod tests {
             meter.add(&pair).unwrap();
         }
         let measures = meter.measures().unwrap();
-        assert!(measures.len() == 2 && measures.iter().all(|(_, value)| value.is_nan()));
+        assert!(measures.len() == 2 && measures.iter().all(|(_, value)| *value == 0.0));
+        let mut meter = Regression.meter();
+        for pair in [(0.5, 1.0), (0.7, 1.0)] {
+            meter.add(&pair).unwrap();
+        }
+        let error = meter.measures().unwrap_err().to_string();
+        assert!(error.contains("all 2 true values are equal"), "{error}");
     }
 }

@@ -243,7 +243,9 @@ impl MetricLogger for RunLog {
         inner.write(Value::Object(entry));
 
         if split == "valid" {
-            inner.history.extend(value.map(|value| (epoch, value)));
+            // An epoch whose metric is not defined is no candidate for the best one.
+            let defined = value.filter(|value| value.is_finite());
+            inner.history.extend(defined.map(|value| (epoch, value)));
             let train = inner.final_value(LOSS, epoch, "train");
             let show = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
             inner.progress.stage_line(&format!(
