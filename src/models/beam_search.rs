@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 
 /// A model that predicts the next token of several sequences, its rows, one for each sentence at
 /// first.
@@ -71,7 +71,7 @@ impl BeamSearch {
     ///
     /// If the width or the longest length is 0, or the length penalty negative or not finite.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("width", self.width), ("max-length", self.max_length)])?;
+        sizes([("width", self.width), ("max-length", self.max_length)])?;
         let penalty = self.length_penalty;
         if !penalty.is_finite() || penalty < 0.0 {
             return Err(("length-penalty", format!("is {penalty}; must be finite and at least 0")));

@@ -9,7 +9,7 @@ use burn::nn::{
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Refused, assert_valid, at_least_one, heads, positive, probabilities};
+use super::settings::{Refused, assert_valid, heads, positive, probabilities, sizes};
 use super::{CheckpointError, Classifier, Naming, Tagger, Tags, load_checkpoint};
 use crate::nn::{
     EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout, mean_until,
@@ -165,7 +165,7 @@ impl BertConfig {
     /// Sizes of 0, heads that do not divide the width, dropout that is no probability, or an epsilon or
     /// spread that is not above 0.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([
+        sizes([
             ("hidden-size", self.hidden_size),
             ("intermediate-size", self.intermediate_size),
             ("num-hidden-layers", self.num_hidden_layers),

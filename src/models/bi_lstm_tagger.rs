@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::bert::TokenBatch;
-use super::settings::{Refused, assert_valid, at_least_one, probabilities};
+use super::settings::{Refused, assert_valid, probabilities, sizes};
 use super::{Tagger, Tags};
 use crate::nn::{BiLstm, FoldBatchNorm, LstmConfig, Quantized};
 
@@ -52,7 +52,7 @@ impl BiLstmTaggerConfig {
     ///
     /// No layer, sizes of 0, or dropout that is no probability.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([
+        sizes([
             ("embedding-size", self.embedding_size),
             ("hidden-size", self.hidden_size),
             ("layers", self.layers),

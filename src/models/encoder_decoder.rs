@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::beam_search::{BeamSearch, Frame, Hypothesis, Predictor};
 use super::bert::TokenBatch;
-use super::settings::{Refused, assert_valid, at_least_one, heads, probabilities};
+use super::settings::{Refused, assert_valid, heads, probabilities, sizes};
 use crate::kernels::{self, AttentionMask, CrossEntropy, cross_entropy_with};
 use crate::nn::{
     DecoderCache, DecoderLayer, EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, dropout,
@@ -115,7 +115,7 @@ impl EncoderDecoderConfig {
     ///
     /// Sizes of 0, heads that do not divide the width, or dropout that is no probability.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([
+        sizes([
             ("hidden-size", self.hidden_size),
             ("intermediate-size", self.intermediate_size),
             ("encoder-layers", self.encoder_layers),

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use super::settings::{Refused, assert_valid, at_least_one, probabilities};
+use super::settings::{Refused, assert_valid, probabilities, sizes};
 use crate::nn::{FoldBatchNorm, Gru, GruConfig, Quantized, padding_after};
 
 /// Configuration of [`GruSpotter`].
@@ -53,7 +53,7 @@ impl GruSpotterConfig {
     ///
     /// No layer, a state without numbers, or dropout that is no probability.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
+        sizes([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
         probabilities([("dropout", self.dropout)])
     }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, Quantized};
 
 /// Configuration of [`LstmClassifier`].
@@ -39,7 +39,7 @@ impl LstmClassifierConfig {
     ///
     /// A state without numbers.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("hidden-size", self.hidden_size)])
+        sizes([("hidden-size", self.hidden_size)])
     }
 
     /// Makes the model for steps of `d_input` numbers and `classes` classes.

@@ -5,7 +5,7 @@ use burn::nn::{Embedding, EmbeddingConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Refused, assert_valid, at_least_one, probabilities};
+use super::settings::{Refused, assert_valid, probabilities, sizes};
 use crate::nn::{FoldBatchNorm, Lstm, LstmConfig, LstmState, Quantized};
 
 /// Configuration of [`LstmLanguageModel`].
@@ -44,7 +44,7 @@ impl LstmLanguageModelConfig {
     ///
     /// No layer, a state without numbers, or no probability.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
+        sizes([("hidden-size", self.hidden_size), ("layers", self.layers)])?;
         probabilities([("dropout", self.dropout)])
     }
 

@@ -7,7 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, s};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -70,13 +70,13 @@ impl ResNetConfig {
     /// A depth that is not 6n + 2, or no channels.
     pub fn validate(&self) -> Result<(), Refused> {
         let depth = self.depth;
-        if depth < 8 || !(depth - 2).is_multiple_of(6) {
+        if !(8..=1202).contains(&depth) || !(depth - 2).is_multiple_of(6) {
             return Err((
                 "depth",
-                format!("is {depth}; must be 6n + 2 with n >= 1: 8, 14, 20, ..."),
+                format!("is {depth}; must be 6n + 2 with n from 1 to 200: 8, 14, 20, ..."),
             ));
         }
-        at_least_one([("width", self.width)])
+        sizes([("width", self.width)])
     }
 
     /// Makes the model for images of `channels` channels and `classes` classes.

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::resnet::{ResNet, ResidualBlock};
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 use super::{CheckpointError, Head, Naming, convolution, is_torchvision_buffer, load_checkpoint};
 use crate::nn::{ConvNorm, Quantized};
 
@@ -99,7 +99,7 @@ impl ImageNetResNetConfig {
     ///
     /// No channels.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("width", self.width)])
+        sizes([("width", self.width)])
     }
 
     /// Makes the model for images of `channels` channels and `classes` classes.

@@ -3,12 +3,11 @@
 /// A setting that cannot be: its key, and what it is and may be.
 pub type Refused = (&'static str, String);
 
-/// Refuses numbers of layers, channels, heads and the like that are 0.
-pub(super) fn at_least_one<const N: usize>(
-    settings: [(&'static str, usize); N],
-) -> Result<(), Refused> {
-    match settings.into_iter().find(|(_, value)| *value == 0) {
-        Some((key, _)) => Err((key, "is 0; must be at least 1".to_string())),
+/// Refuses numbers of layers, channels, positions and the like that are 0, or more than any model has.
+pub(super) fn sizes<const N: usize>(settings: [(&'static str, usize); N]) -> Result<(), Refused> {
+    const MOST: usize = 1_000_000;
+    match settings.into_iter().find(|(_, value)| !(1..=MOST).contains(value)) {
+        Some((key, value)) => Err((key, format!("is {value}; must be 1 to {MOST}"))),
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 use super::{Classifier, convolution};
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -52,7 +52,7 @@ impl VggSmallConfig {
     ///
     /// No channels.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([("width", self.width)])
+        sizes([("width", self.width)])
     }
 
     /// Makes the model for images of `channels` channels and `classes` classes.

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Classifier;
-use super::settings::{Refused, at_least_one, heads, probabilities};
+use super::settings::{Refused, heads, probabilities, sizes};
 use crate::nn::{EncoderLayer, EncoderLayerConfig, FoldBatchNorm, LayerNorm, Quantized, dropout};
 
 /// Configuration of [`Vit`].
@@ -73,7 +73,7 @@ impl VitConfig {
     ///
     /// Sizes of 0, heads that do not divide the width, or dropout that is no probability.
     pub fn validate(&self) -> Result<(), Refused> {
-        at_least_one([
+        sizes([
             ("hidden-size", self.hidden_size),
             ("intermediate-size", self.intermediate_size),
             ("layers", self.layers),

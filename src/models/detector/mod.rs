@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::convolution;
-use super::settings::{Refused, assert_valid, at_least_one};
+use super::settings::{Refused, assert_valid, sizes};
 use crate::kernels::Activation;
 use crate::metrics::boxes::Detection;
 use crate::nn::{ConvNorm, FoldBatchNorm, Quantized};
@@ -78,7 +78,7 @@ impl DetectorConfig {
         if !(2..=64).contains(&self.stride) || !self.stride.is_power_of_two() {
             return Err(("stride", format!("is {}; must be 2, 4, 8, 16, 32 or 64", self.stride)));
         }
-        at_least_one([("width", self.width)])?;
+        sizes([("width", self.width)])?;
         let usable = |side: &f32| side.is_finite() && *side > 0.0;
         if self.anchors.is_empty() || !self.anchors.iter().flatten().all(usable) {
             let message = "must be one or more pairs of a width and a height above 0".to_string();
