@@ -152,6 +152,26 @@ impl QuantConfig {
         [weight, activation].into_iter().chain(of_layers).any(|rule| rule.is_some())
     }
 
+    /// Bits of the codes that `weight` and `activation` give, or where they are not given all layer rules alike; on
+    /// average where a search chooses those of weights. None for floats, and where there is no single whole number.
+    pub(crate) fn widths(&self) -> [Option<u32>; 2] {
+        let Rules { weight, activation, layers } = self.rules();
+        let width = |default: SiteRule, of_layer: fn(&LayerRule) -> Option<SiteRule>| {
+            let of = |spec: QuantSpec| spec.coding.bits(true).ok();
+            let mut of_layers = layers.iter().filter_map(of_layer).flatten().map(of);
+            match default {
+                Some(spec) => of(spec),
+                None => of_layers.next().filter(|first| of_layers.all(|other| other == *first))?,
+            }
+        };
+        let weight = width(weight, |rule| rule.weight);
+        let activation = width(activation, |rule| rule.activation);
+        let searched = self.search.as_ref().map(|search| {
+            search.average_bits.filter(|bits| bits.fract() == 0.0).map(|bits| bits as u32)
+        });
+        [searched.unwrap_or(weight), activation]
+    }
+
     fn rules(&self) -> Rules {
         self.resolve().expect("the configuration was validated when it was read")
     }
@@ -533,6 +553,42 @@ impl RawTensor {
                 Some(r) => Ok(RangeRule::Fixed(r)),
                 None => fail("range-exponent", "is missing for range = \"fixed\"".into()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_those_of_the_code_words_or_the_average_of_a_search() {
+        for (text, expected) in [
+            ("weight = { coding = \"int\", bits = 5 }", [Some(5), None]),
+            ("activation = { coding = \"ausn\", bits = 8 }", [None, Some(8)]),
+            (
+                "weight = { coding = \"ausn\", exponent-bits = 2, superposition-bits = 1 }",
+                [Some(4), None],
+            ),
+            (
+                "weight = { coding = \"minifloat\", exponent-bits = 4, mantissa-bits = 3 }",
+                [Some(8), None],
+            ),
+            ("weight = { coding = \"mxfp6-e2m3\" }", [Some(6), None]),
+            ("weight = { coding = \"float\" }", [None, None]),
+            ("weight = { coding = \"ausn\", bits = 8 }\nsearch.average-bits = 4", [Some(4), None]),
+            ("weight = { coding = \"ausn\", bits = 8 }\nsearch.average-bits = 4.5", [None, None]),
+            (
+                "layer = [{ match = \"a\", weight = { coding = \"int\", bits = 3 } },
+                           { match = \"b\", weight = { coding = \"float\" } },
+                           { match = \"c\", weight = { coding = \"int\", bits = 3 },
+                             activation = { coding = \"int\", bits = 8 } },
+                           { match = \"d\", activation = { coding = \"int\", bits = 6 } }]",
+                [Some(3), None],
+            ),
+            ("weight = { coding = \"ausn\", bits = 8 }\nsearch.bytes = 1000", [None, None]),
+        ] {
+            assert_eq!(toml::from_str::<QuantConfig>(text).unwrap().widths(), expected, "{text}");
         }
     }
 }

@@ -229,7 +229,9 @@ pub(super) mod tests {
 
     /// A group of cells whose configurations do not matter.
     pub(in crate::suite) fn group(task: &str, seed: u64, columns: &[&str]) -> Group {
-        let text = "[task]\nname = \"digits\"\n[model]\narch = \"lstm\"\n";
+        let text = "[task]\nname = \"digits\"\n[model]\narch = \"lstm\"\n[quant]\n\
+                    weight = { coding = \"ausn\", bits = 4 }\n\
+                    activation = { coding = \"ausn\", bits = 8 }\n";
         let config = Config::parse(text, Path::new("test"), &[]).unwrap();
         let cell = |column: Option<&str>| Cell {
             task: task.to_string(),

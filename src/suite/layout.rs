@@ -232,10 +232,10 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
 
 /// The figure that a row ends with: fine-tuned, calibrated or float; or why there is none.
 fn result(task: &TaskTable, row: &Row) -> String {
-    let error = row.standard_error.quantized.or(row.standard_error.calibrated);
+    let error = row.error_of_result();
     let shown = match row.result() {
         Some(quantized) => Some((quantized, error)),
-        None if row.cell == "float" => row.float.map(|float| (float, row.standard_error.float)),
+        None if row.cell == "float" => row.float.map(|float| (float, error)),
         None => None,
     };
     match (shown, task.unit) {
@@ -299,9 +299,12 @@ fn seeds(row: &Row) -> String {
     for failure in &row.failed {
         text.push_str(&format!("; seed {} failed: {}", failure.seed, failure.reason));
     }
-    if !row.missing.is_empty() {
-        let missing: Vec<String> = row.missing.iter().map(u64::to_string).collect();
-        text.push_str(&format!("; not run: seed {}", missing.join(", ")));
+    for (what, seeds) in [("not run", &row.missing), ("from another float model", &row.other_float)]
+    {
+        if !seeds.is_empty() {
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            text.push_str(&format!("; {what}: seed {}", seeds.join(", ")));
+        }
     }
     text
 }
@@ -362,7 +365,7 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         calibrated_deviation: deviation(row.calibrated),
         quantized: mean(row.quantized),
         quantized_deviation: deviation(row.quantized),
-        standard_error: row.standard_error.quantized.or(row.standard_error.float),
+        standard_error: row.error_of_result(),
         standing: row.standing,
         weight_sqnr_db: row.weight_errors.map(|errors| errors.sqnr_db),
         weight_clipping_share: row.weight_errors.map(|errors| errors.clipping_share),

@@ -84,6 +84,9 @@ pub struct Row {
     pub missing: Vec<u64>,
     /// Seeds that failed.
     pub failed: Vec<Failure>,
+    /// Seeds whose run started from a float model of another figure than the float run that is kept: trained again
+    /// since, or on another machine.
+    pub other_float: Vec<u64>,
     /// The metric on all splits of each run.
     pub runs: Vec<RunOfRow>,
 }
@@ -161,6 +164,7 @@ impl TaskTable {
             let cells: Vec<&Cell> = groups.iter().map(|group| &group.cells[index]).collect();
             rows.push(Row::gather(task, Some(column), &cells)?);
         }
+        find_other_floats(task, &mut rows)?;
         let known = rows.iter().flat_map(|row| &row.runs).map(|run| &run.summary).next().cloned();
         let score = match &known {
             Some(summary) => Some(scores(task, summary)?.float),
@@ -239,11 +243,14 @@ impl Row {
             .collect();
         let config = &cells[0].config;
         let summary = runs.first().map(|run| &run.summary);
-        let bits = |coding: Option<&toml::Table>| coding.and_then(bits);
+        let [weight_bits, activation_bits] = match column {
+            Some(_) => config.quant.widths(),
+            None => [None; 2],
+        };
         Ok(Self {
             cell: column.map_or("float", |column| &column.name).to_string(),
-            weight_bits: bits(column.and_then(|column| column.weight.as_ref())),
-            activation_bits: bits(column.and_then(|column| column.activation.as_ref())),
+            weight_bits,
+            activation_bits,
             float: Statistic::of(&values(|scores| Some(&scores.float))),
             calibrated: Statistic::of(&values(|scores| scores.calibrated.as_ref())),
             quantized: Statistic::of(&values(|scores| scores.quantized.as_ref())),
@@ -264,6 +271,7 @@ impl Row {
             seeds: cells.iter().map(|cell| cell.seed).collect(),
             missing,
             failed,
+            other_float: Vec::new(),
             runs,
         })
     }
@@ -275,8 +283,17 @@ impl Row {
 
     /// How far that is sure: the deviation over seeds, or the standard error of a single one.
     fn spread(&self) -> Option<f64> {
+        self.result()?.deviation.or(self.error_of_result())
+    }
+
+    /// The standard error of what the cell ends with; of the float model, where that is all.
+    pub(super) fn error_of_result(&self) -> Option<f64> {
         let error = self.standard_error;
-        self.result()?.deviation.or(error.quantized).or(error.calibrated)
+        match (self.quantized, self.calibrated) {
+            (Some(_), _) => error.quantized,
+            (None, Some(_)) => error.calibrated,
+            (None, None) => error.float,
+        }
     }
 }
 
@@ -295,17 +312,23 @@ fn scores(task: &SuiteTask, summary: &RunSummary) -> Result<Scores, SuiteError> 
     Ok(Scores { float, calibrated, quantized })
 }
 
-/// Bits of a code word of `{ coding = "...", bits = n }`, of one with exponent bits, lower bits and
-/// a sign, or of a Microscaling element by its name.
-fn bits(coding: &toml::Table) -> Option<u32> {
-    let number = |key: &str| u32::try_from(coding.get(key)?.as_integer()?).ok();
-    let lower = || number("superposition-bits").or_else(|| number("mantissa-bits"));
-    let split = || Some(1 + number("exponent-bits")? + lower()?);
-    let named = || {
-        let element = coding.get("coding")?.as_str()?.strip_prefix("mxfp")?;
-        element.chars().next()?.to_digit(10)
-    };
-    number("bits").or_else(split).or_else(named)
+/// Says of each row which of its runs started from another float model than the one whose figure the first row has.
+fn find_other_floats(task: &SuiteTask, rows: &mut [Row]) -> Result<(), SuiteError> {
+    let Some((float, cells)) = rows.split_first_mut() else { return Ok(()) };
+    for row in cells {
+        for run in &row.runs {
+            let Some(of_seed) = float.runs.iter().find(|float| float.seed == run.seed) else {
+                continue;
+            };
+            let [kept, own] = [of_seed, run].map(|run| scores(task, &run.summary));
+            let (kept, own) = (kept?.float.value, own?.float.value);
+            // Machines differ in the last digits of one and the same model.
+            if (kept - own).abs() > 1e-6 * kept.abs() {
+                row.other_float.push(run.seed);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Says of each row with rivals of as many bits where it stands among them.
@@ -490,16 +513,16 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_those_of_a_code_word() {
-        for (coding, expected) in [
-            ("bits = 5", Some(5)),
-            ("exponent-bits = 2\nsuperposition-bits = 0", Some(3)),
-            ("exponent-bits = 4\nmantissa-bits = 3", Some(8)),
-            ("coding = \"mxfp6-e2m3\"", Some(6)),
-            ("coding = \"float\"", None),
-        ] {
-            assert_eq!(bits(&toml::from_str(coding).unwrap()), expected, "{coding}");
+    fn what_started_from_another_float_model_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path(), &[1, 2]);
+        for (group, float) in groups.iter().zip([0.9, 0.7 + 1e-9]) {
+            keep(&group.float, done(summary("accuracy", float, 0.5, 0.5)));
+            keep(&group.cells[0], done(summary("accuracy", 0.7, 0.5, 0.8)));
         }
+        let table = gather(&task(None, &[1, 2]), &groups).unwrap();
+        let other: Vec<&[u64]> = table.rows.iter().map(|row| &row.other_float[..]).collect();
+        assert_eq!(other, [&[][..], &[1], &[]]);
     }
 
     #[test]
