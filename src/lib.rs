@@ -84,6 +84,7 @@ pub mod data;
 pub mod deploy;
 pub mod devices;
 pub mod evaluate;
+mod files;
 pub mod kernels;
 pub mod metrics;
 pub mod models;

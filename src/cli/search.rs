@@ -10,6 +10,7 @@ use super::device::DeviceArgs;
 use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
+use crate::files::write_atomically;
 use crate::quant::{CodingSpec, GranularitySpec, QuantSpec, RangeRule, ScaleKind};
 use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor};
@@ -24,7 +25,7 @@ pub(super) struct SearchArgs {
     /// Bits that a quantized weight may have on average.
     #[arg(long, value_name = "BITS", group = "budget", allow_negative_numbers = true)]
     average_bits: Option<f64>,
-    /// Bytes that all quantized weights may take together.
+    /// Bytes that all quantized weights may take together, packed, with four for each range exponent.
     #[arg(long, value_name = "BYTES", group = "budget")]
     bytes: Option<u64>,
     /// What the multiply-accumulates of all quantized weights may cost together for one example, in the
@@ -99,11 +100,14 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     needs_trained(&config, FROM_RUN)?;
     let search = Search { config: config.clone(), settings, devices: devices.clone() };
     let found = device::visit(config, &devices, global, search)?;
-    if let Some(out) = &args.out {
-        std::fs::write(out, plan(&found, &args.config))
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", out.display())))?;
-    }
-    global.print(&found, || text(&found, &args))
+    let written = args.out.as_ref().map_or(Ok(()), |out| {
+        let plan = plan(&found, &args.config);
+        write_atomically(out, |part| std::fs::write(part, plan))
+            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", out.display())))
+    });
+    // What was found is shown in any case.
+    global.print(&found, || text(&found, &args))?;
+    written
 }
 
 /// The chosen codings as rules of a configuration.

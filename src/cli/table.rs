@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Global, device};
+use crate::files::write_atomically;
 use crate::suite::{
     Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Table, Tally,
     groups, replace_marked, run as run_cells, write_tables,
@@ -80,10 +81,9 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
     let table = Table::gather(&suite, &all)?;
     write_tables(&suite, &table)?;
     let text = table.markdown();
-    if let Some(readme) = &args.readme {
-        update(readme, &suite.name, &text)?;
-    }
+    let updated = args.readme.as_ref().map_or(Ok(()), |readme| update(readme, &suite.name, &text));
     global.print(&table, || format!("{text}\ntables: {}/table.*", suite.out.display()))?;
+    updated?;
     verdict(tally)
 }
 
@@ -196,7 +196,7 @@ fn update(readme: &Path, name: &str, table: &str) -> Result<(), Failure> {
     };
     let text = std::fs::read_to_string(readme).map_err(|error| fail("read", error))?;
     let new = replace_marked(&text, readme, name, table)?;
-    std::fs::write(readme, new).map_err(|error| fail("write", error))
+    write_atomically(readme, |part| std::fs::write(part, new)).map_err(|error| fail("write", error))
 }
 
 fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {

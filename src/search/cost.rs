@@ -8,6 +8,9 @@ use thiserror::Error;
 /// The width that stands for floats.
 pub(super) const FLOAT_BITS: u32 = 32;
 
+/// Bytes of a range exponent.
+const SCALE_BYTES: u64 = 4;
+
 /// What of a layer its cost depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LayerSize {
@@ -24,7 +27,8 @@ pub struct LayerSize {
 pub enum CostModel {
     /// The bits of the weights; limited in bits per weight.
     AverageBits,
-    /// The bytes of the packed weights, and one for each range exponent; limited in bytes.
+    /// The bytes of the packed weights, and four for each range exponent, as `codes.safetensors` holds them; limited in
+    /// bytes.
     Bytes,
     /// The cost of the multiply-accumulates for one example; limited in the unit of the table.
     MultiplyAccumulates(CostTable),
@@ -45,7 +49,7 @@ impl CostModel {
         let bits = size.weights * u64::from(weight_bits);
         Ok(match self {
             CostModel::AverageBits => bits as f64,
-            CostModel::Bytes => (bits.div_ceil(8) + size.scales) as f64,
+            CostModel::Bytes => (bits.div_ceil(8) + SCALE_BYTES * size.scales) as f64,
             CostModel::MultiplyAccumulates(_) if size.multiply_accumulates == 0 => 0.0,
             CostModel::MultiplyAccumulates(table) => {
                 size.multiply_accumulates as f64 * table.cost(weight_bits, activation_bits)?
@@ -264,8 +268,8 @@ cost = 4
         let cost = |model: &CostModel| model.cost(&size, 4, 8).unwrap();
         assert_eq!(cost(&CostModel::AverageBits), 4004.0);
         assert_eq!(CostModel::AverageBits.budget(4.5, &[size, other]), 4.5 * 1004.0);
-        // 4004 bits are 500 bytes and a half.
-        assert_eq!(cost(&CostModel::Bytes), 511.0);
+        // 4004 bits are 500 bytes and a half; ten scales are 40 bytes.
+        assert_eq!(cost(&CostModel::Bytes), 541.0);
         assert_eq!(CostModel::Bytes.budget(4096.0, &[size, other]), 4096.0);
         let table = CostModel::MultiplyAccumulates(parse(TABLE).unwrap());
         assert_eq!(cost(&table), 2000.0);

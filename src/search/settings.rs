@@ -11,7 +11,7 @@ use crate::quant::Plan;
 pub struct SearchConfig {
     /// Bits that a quantized weight may have on average.
     pub average_bits: Option<f64>,
-    /// Bytes that all quantized weights may take together, packed, with a byte for each range.
+    /// Bytes that all quantized weights may take together, packed, with four for each range exponent.
     pub bytes: Option<u64>,
     /// What the multiply-accumulates of all quantized weights may cost together for one example, in the unit of
     /// `cost_table`: those of a training example as calibration runs it, at the width that the plan gives the input.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::layout::{Layout, figures};
 use super::{Suite, SuiteError, Table, html, markdown};
+use crate::files::write_atomically;
 
 impl Table {
     /// The table as Markdown: what `table.md` holds.
@@ -44,18 +45,11 @@ fn csv(table: &Table) -> String {
     String::from_utf8(bytes).expect("everything written was text")
 }
 
-/// Writes a file, whole or not at all, with the folder that it lies in. Several processes may write
-/// the same file.
+/// Writes a file, whole or not at all, with the folder that it lies in.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), SuiteError> {
     let fail = |error| SuiteError::file("write", path, error);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fail)?;
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    fs::write(&part, content).and_then(|()| fs::rename(&part, path)).map_err(|error| {
-        // The error at hand says more than one of the clean-up would.
-        let _ = fs::remove_file(&part);
-        fail(error)
-    })
+    write_atomically(path, |part| fs::write(part, content)).map_err(fail)
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::TrainError;
+use crate::files::{UNFINISHED, write_atomically};
 
 /// The file that a process holds locked while it runs the run.
 const LOCK: &str = ".running";
@@ -42,6 +43,20 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
+/// The lock of a run ([`RunFolder::lock`]); its file goes when the lock does.
+#[derive(Debug)]
+pub struct RunLock {
+    path: PathBuf,
+    _file: fs::File,
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // A file that stays, as after a kill, holds nobody back: it is the lock that counts.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 impl RunFolder {
     /// Makes a new folder and writes its configuration.
     ///
@@ -71,11 +86,22 @@ impl RunFolder {
     ///
     /// If the folder cannot be written.
     pub fn create_numbered(parent: &Path, name: &str, config: &str) -> Result<Self, TrainError> {
-        let free = (1..)
-            .map(|n| parent.join(format!("{name}-{n:03}")))
-            .find(|path| !path.exists())
-            .expect("some number is free");
-        Self::create(&free, config)
+        let fail = |path: &Path, error: io::Error| TrainError::File {
+            action: "create",
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        };
+        fs::create_dir_all(parent).map_err(|error| fail(parent, error))?;
+        for number in 1.. {
+            let path = parent.join(format!("{name}-{number:03}"));
+            // Making the folder is what takes its number, of two runs that start at once too.
+            match fs::create_dir(&path) {
+                Ok(()) => return Self::create(&path, config),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(fail(&path, error)),
+            }
+        }
+        unreachable!("some number is free")
     }
 
     /// Opens the folder of an earlier run.
@@ -117,7 +143,7 @@ impl RunFolder {
     /// # Errors
     ///
     /// If another process has it, or the system refuses.
-    pub fn lock(&self) -> Result<fs::File, TrainError> {
+    pub fn lock(&self) -> Result<RunLock, TrainError> {
         let path = self.file(LOCK);
         let failed = |error: io::Error| TrainError::File {
             action: "lock",
@@ -126,7 +152,7 @@ impl RunFolder {
         };
         let file = fs::File::create(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(RunLock { path, _file: file }),
             Err(fs::TryLockError::WouldBlock) => Err(TrainError::RunFolder {
                 path: self.path.clone(),
                 reason: "another process is running this run; wait until it has ended".into(),
@@ -145,7 +171,7 @@ impl RunFolder {
             [self.path.clone(), self.file("checkpoints/float"), self.file("checkpoints/quantized")];
         for entry in folders.iter().flat_map(fs::read_dir).flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".tmp")) {
+            if name.starts_with('.') && (name.ends_with(UNFINISHED) || name.ends_with(".tmp")) {
                 let path = entry.path();
                 fs::remove_file(&path).map_err(|error| TrainError::File {
                     action: "remove",
@@ -281,19 +307,6 @@ pub(super) fn read_record<M: Module>(path: &Path, module: M) -> Result<M, TrainE
             names.push_str(" ...");
         }
         failed(format!("it holds another model than that of the configuration: {names}"))
-    })
-}
-
-/// Lets `write` write to another name in the same folder, then renames.
-pub(super) fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&Path) -> io::Result<()>,
-) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.part"));
-    write(&temporary).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
-        // The error at hand says more than one of the clean-up would.
-        let _ = fs::remove_file(&temporary);
     })
 }
 

@@ -253,7 +253,7 @@ fn what_cannot_be_searched_is_refused() {
         (&["--cost", "4", "--bytes", "10"], "cannot be used with"),
         (&["--cost-table", "a.toml", "--bytes", "10"], "cannot be used with"),
         (&["--cost", "4"], "cost-table is missing beside cost"),
-        (&["--cost", "-4"], "unexpected argument '-4'"),
+        (&["--cost", "-4"], "--cost is -4; must be a number from 0 up"),
         (&["--cost", "4", "--cost-table", "a.toml"], "cannot read the cost table a.toml"),
         (&["--average-bits", "4", "--most-bits", "1"], "most-bits is 1"),
         (&["--bytes", "10"], "cannot be kept: the cheapest candidates already cost"),

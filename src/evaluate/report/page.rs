@@ -206,10 +206,10 @@ fn tiles(run: &Run) -> String {
     };
     let metric = format!("{} on {}", escape(&summary.metric.name), escape(split));
     add("Float", number(*float), metric);
-    if quantized.is_some() {
-        let against = |value| format!("{} against float", change(*float, value));
-        add("Calibrated", number(*calibrated), against(*calibrated));
-        add("Quantized", number(*quantized), against(*quantized));
+    for (name, value) in [("Calibrated", *calibrated), ("Quantized", *quantized)] {
+        if value.is_some() {
+            add(name, number(value), format!("{} against float", change(*float, value)));
+        }
     }
     if let Some(Cost { bits_per_weight: Some(bits), float_bytes, packed_bytes, .. }) = run.cost() {
         add(
@@ -232,7 +232,7 @@ fn metric(run: &Run) -> String {
             number(float),
             number(calibrated),
             number(quantized),
-            change(float, quantized),
+            change(float, quantized.or(calibrated)),
         ]
     });
     let table = Table {
@@ -449,7 +449,7 @@ fn compared_metrics(runs: &[Run]) -> String {
                 number(float),
                 number(calibrated),
                 number(quantized),
-                change(float, quantized),
+                change(float, quantized.or(calibrated)),
             ]);
         }
     }

@@ -1,0 +1,22 @@
+//! Writing files whole or not at all.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// How the names of files end that are being written.
+pub(crate) const UNFINISHED: &str = ".part";
+
+/// Lets `write` write to another name in the same folder, then renames. Several processes may write the same file.
+pub(crate) fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let process = std::process::id();
+    let temporary = path.with_file_name(format!(".{name}.{process}{UNFINISHED}"));
+    write(&temporary).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        // The error at hand says more than one of the clean-up would.
+        let _ = fs::remove_file(&temporary);
+    })
+}
