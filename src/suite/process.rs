@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Cell;
+use super::run::has_model;
 use super::write::write_file;
 
 /// What runs a cell in its folder, or what is left of it.
@@ -80,7 +81,11 @@ impl Processes {
             Err(TryLockError::WouldBlock) => return Ok(Ran::Elsewhere),
             Err(TryLockError::Error(error)) => return Err(about(&lock, error)),
         }
-        if cell.run.join("summary.json").is_file() {
+        let done = match cell.column {
+            None => has_model(&cell.run),
+            Some(_) => cell.run.join("summary.json").is_file(),
+        };
+        if done {
             return Ok(Ran::Done);
         }
         // The same but for the path of the float checkpoint, if the runs were moved.

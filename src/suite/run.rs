@@ -131,7 +131,7 @@ fn states(
 }
 
 /// Whether a float run is complete with its model.
-fn has_model(run: &Path) -> bool {
+pub(super) fn has_model(run: &Path) -> bool {
     ["summary.json", "config.toml", "float.bpk"].iter().all(|file| run.join(file).is_file())
 }
 

@@ -173,6 +173,19 @@ fn a_suite_leaves_tables_and_is_not_run_twice() {
     assert!(workspace.files("runs") == files, "a run was touched");
     assert!(workspace.files("results") == results, "a result has changed");
 
+    // A float model that is gone is trained again for the cells that need it.
+    for (name, _) in files.iter().filter(|(name, _)| name.starts_with("tiny/lstm/")) {
+        let of_seed = name.contains("-seed-1-");
+        if of_seed && (name.contains("/ausn-3-8-") || name.ends_with("/float.bpk")) {
+            workspace.remove(&format!("runs/{name}"));
+        }
+    }
+    workspace.remove("results/cells/lstm/ausn-3-8-seed-1/result.json");
+    workspace.ausn(QUIET).success();
+    assert_eq!(figures(&workspace.json("results/table.json")), figures(&table));
+    workspace.ausn(["table", "suite.toml", "--tables-only"]).success();
+    let results = workspace.files("results");
+
     // The tables are made of the results alone.
     fs::remove_dir_all(workspace.path("runs")).unwrap();
     for form in ["md", "csv", "json", "html"] {
@@ -271,7 +284,7 @@ set = {{ "model.bert.initializer-range" = 1e30 }}
         assert!(reason.contains("900"), "{reason}");
     }
     let markdown = workspace.read("results/table.md");
-    let failed = markdown.lines().filter(|line| line.starts_with("| no such range | 4 / - |"));
+    let failed = markdown.lines().filter(|line| line.starts_with("| no such range | 4 / 8 |"));
     let failed: Vec<&str> = failed.collect();
     assert_eq!(failed.len(), 3);
     assert!(failed.iter().all(|row| row.contains("| failed |") && row.contains("seed 1 failed: ")));
