@@ -17,7 +17,7 @@ mod table;
 mod train;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -108,12 +108,17 @@ struct Overrides {
 }
 
 impl Overrides {
-    fn load(&self, path: &std::path::Path) -> Result<Config, Failure> {
+    fn load(&self, path: &Path) -> Result<Config, Failure> {
         let mut set = self.set.clone();
         set.extend(self.seed.map(|seed| format!("train.seed={seed}")));
-        set.extend(self.plan.as_ref().map(|plan| format!("quant.plan={}", plan.display())));
+        set.extend(self.plan.as_ref().map(|plan| set_path("quant.plan", plan)));
         Ok(Config::load(path, &set)?)
     }
+}
+
+/// The override that gives a key a path. In quotes: a folder may be named `1` or `true`.
+fn set_path(key: &str, path: &Path) -> String {
+    format!("{key}={}", toml::Value::from(path.to_string_lossy().into_owned()))
 }
 
 /// What a command without a training of its own says of a fresh model, and how to give it a trained one.
@@ -165,7 +170,17 @@ pub fn run() -> ExitCode {
     // What Burn logs of an error that stops a run, the run's own error says better.
     let default =
         || EnvFilter::new("warn,burn_train=off,burn_remote=error,burn_communication=error");
-    let filter = EnvFilter::try_from_env("AUSN_LOG").unwrap_or_else(|_| default());
+    let filter = match std::env::var("AUSN_LOG") {
+        Err(_) => default(),
+        Ok(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => filter,
+            Err(error) => {
+                let message =
+                    format!("AUSN_LOG is `{text}`, no log filter such as `debug`: {error}");
+                return Failure::refused(message).report();
+            }
+        },
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::device::DeviceArgs;
 use super::train::{NewRun, Target};
-use super::{Failure, Global, Overrides, needs_trained, train};
+use super::{Failure, Global, Overrides, needs_trained, set_path, train};
 use crate::post_training::WeightRounding;
 
 /// Quantize a trained model without training.
@@ -36,11 +36,18 @@ pub(super) struct QuantizeArgs {
 }
 
 pub(super) fn run(mut args: QuantizeArgs, global: &Global) -> Result<(), Failure> {
+    const TRAINS: [&str; 3] = ["train.epochs", "train.float.epochs", "train.quantized.epochs"];
+    let key = |set: &String| set.split_once('=').map_or("", |(key, _)| key.trim()).to_string();
+    if let Some(key) = args.overrides.set.iter().map(key).find(|k| TRAINS.contains(&k.as_str())) {
+        let message =
+            format!("--set {key} has no effect: quantizing trains none; use `ausn train`");
+        return Err(Failure::refused(message));
+    }
     let mut set: Vec<String> =
         ["train.quantized.epochs=0", "train.float.epochs=0", "quant.choose-again=[]"]
             .map(str::to_string)
             .into();
-    set.extend(args.from.map(|run| format!("train.float-checkpoint={}", run.display())));
+    set.extend(args.from.map(|run| set_path("train.float-checkpoint", &run)));
     if args.bias_correction {
         set.push("quant.post-training.bias-correction=true".into());
     }

@@ -23,7 +23,7 @@ pub(super) struct TrainArgs {
     #[arg(required_unless_present = "resume")]
     config: Option<PathBuf>,
     /// Continue the run of this folder, with the configuration that it was started with.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "set", "seed"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "set", "seed", "plan"])]
     resume: Option<PathBuf>,
     /// Folder of the run, new or empty [default: the next free runs/NAME-NNN].
     #[arg(long, value_name = "DIR")]

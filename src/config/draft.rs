@@ -44,6 +44,9 @@ const NOT_OF_THE_CODING: [&[&str]; 4] = [
 
 const ESTIMATOR: &str = "estimator";
 
+/// The name of no coding.
+const FLOAT: &str = "float";
+
 /// How the names of the OCP Microscaling codings begin. They bring range, blocks and scale.
 const MICROSCALING: &str = "mxfp";
 
@@ -83,7 +86,8 @@ impl Draft {
         Config::parse(&self.text(), &self.path, &[])
     }
 
-    /// Applies overrides of the form `key=value`.
+    /// Applies overrides of the form `key=value`. With `coding=float`, the keys beside it go: they belong to the
+    /// coding that was there.
     ///
     /// # Errors
     ///
@@ -99,8 +103,16 @@ impl Draft {
                 .ok_or_else(|| fail("expected key=value, such as train.batch-size=64"))?;
             // What is not a TOML value is taken as a string, so that quotes need no shell escapes.
             let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
+            let key = key.trim();
+            if let Some(table) = key.strip_suffix(".coding")
+                && value.as_str() == Some(FLOAT)
+                && let Some(beside) = self.get_mut(table).and_then(Item::as_table_like_mut)
+            {
+                let keys: Vec<String> = beside.iter().map(|(key, _)| key.to_string()).collect();
+                keys.iter().filter(|key| *key != "coding").for_each(|key| drop(beside.remove(key)));
+            }
             let mut item: &mut Item = self.document.as_item_mut();
-            for part in key.trim().split('.') {
+            for part in key.split('.') {
                 if part.is_empty() {
                     return Err(fail("the key has an empty part"));
                 }
@@ -116,7 +128,12 @@ impl Draft {
                     }
                 };
             }
-            *item = Item::Value(value);
+            *item = match (&*item, value) {
+                // A table that has a header, or is one of a list, can only be followed by another.
+                (Item::Table(_), Value::InlineTable(table)) => Item::Table(table.into_table()),
+                (Item::Table(_), _) => return Err(fail("the key is one of a table")),
+                (_, value) => Item::Value(value),
+            };
         }
         Ok(())
     }
@@ -142,7 +159,10 @@ impl Draft {
             return Err(fail(format!("unknown key `{key}`; a plan is made of [[layer]] alone")));
         }
         self.remove("quant.plan");
-        let layers = &mut self.document["quant"]["layer"];
+        let quant = &mut self.document["quant"];
+        // Within braces there is no place for tables with a header.
+        *quant = std::mem::take(quant).into_table().map_or_else(|item| item, Item::Table);
+        let layers = &mut quant["layer"];
         if layers.is_none() {
             *layers = Item::ArrayOfTables(ArrayOfTables::new());
         }
@@ -165,11 +185,7 @@ impl Draft {
     ///
     /// A file that cannot be read or that is no cost table.
     pub fn take_cost_table(&mut self) -> Result<bool, ConfigError> {
-        let mut item = Some(self.document.as_item_mut());
-        for key in ["quant", "search", "cost-table"] {
-            item = item.and_then(|item| item.get_mut(key));
-        }
-        let Some(item) = item else { return Ok(false) };
+        let Some(item) = self.get_mut("quant.search.cost-table") else { return Ok(false) };
         let Some(file) = item.as_str().map(PathBuf::from) else { return Ok(false) };
         CostTable::load(&file)?;
         let table = Self::load(&file)?.document.into_table().into_inline_table();
@@ -180,13 +196,20 @@ impl Draft {
     /// Removes what stands under a dotted key, if anything does.
     pub fn remove(&mut self, key: &str) {
         let (tables, last) = key.rsplit_once('.').unwrap_or(("", key));
-        let mut item = Some(self.document.as_item_mut());
-        for part in tables.split('.').filter(|part| !part.is_empty()) {
-            item = item.and_then(|item| item.get_mut(part));
-        }
-        if let Some(table) = item.and_then(Item::as_table_like_mut) {
+        if let Some(table) = self.get_mut(tables).and_then(Item::as_table_like_mut) {
             table.remove(last);
         }
+    }
+
+    /// What stands under a dotted key, where a number is the place in a list.
+    fn get_mut(&mut self, key: &str) -> Option<&mut Item> {
+        key.split('.').filter(|part| !part.is_empty()).try_fold(
+            self.document.as_item_mut(),
+            |item, part| match part.parse::<usize>() {
+                Ok(index) => item.get_mut(index),
+                Err(_) => item.get_mut(part),
+            },
+        )
     }
 
     /// Gives another coding to everything that `[quant]` and its layer rules quantize, and tells
@@ -200,7 +223,7 @@ impl Draft {
         let default = quant.get(key).and_then(coding_name);
         let mut changed = false;
         if let Some(own) = quant.get_mut(key)
-            && default.as_deref() != Some("float")
+            && default.as_deref() != Some(FLOAT)
             && let Some(table) = own.as_table_like_mut()
         {
             recode(table, coding);
@@ -211,7 +234,7 @@ impl Draft {
             let Some(rule) = layers.get_mut(index) else { break };
             let Some(own) = rule.get_mut(key) else { continue };
             let name = coding_name(own).or_else(|| default.clone());
-            if name.as_deref() != Some("float")
+            if name.as_deref() != Some(FLOAT)
                 && let Some(table) = own.as_table_like_mut()
             {
                 recode(table, coding);
@@ -376,7 +399,8 @@ activation = { coding = "float" }
             Ok::<_, ConfigError>(draft)
         };
         let inline = "[quant]\nlayer = [{ match = \"*\", weight = { coding = \"float\" } }]";
-        for (text, before) in [(TEXT, 2), ("[quant]", 0), (inline, 1)] {
+        let braces = "quant = { fold-batch-norm = true }";
+        for (text, before) in [(TEXT, 2), ("[quant]", 0), (inline, 1), ("", 0), (braces, 0)] {
             let layers = quant(&with(text, rule).unwrap())["layer"].as_array().unwrap().clone();
             assert_eq!(layers.len(), before + 1);
             let last = layers[before].as_table().unwrap();
@@ -390,6 +414,33 @@ activation = { coding = "float" }
         let mut without = draft(TEXT);
         without.take_plan().unwrap();
         assert_eq!(without.text(), TEXT);
+    }
+
+    #[test]
+    fn a_table_is_replaced_by_a_table() {
+        let mut draft = draft(TEXT);
+        draft.set(&["quant.layer.1={ match = \"*\" }".into()]).unwrap();
+        assert_eq!(quant(&draft)["layer"][1], toml::Value::Table(coding("match = \"*\"")));
+        draft.set(&["quant={ fold-batch-norm = false }".into()]).unwrap();
+        assert_eq!(quant(&draft), coding("fold-batch-norm = false"));
+        for (key, text) in [("quant.layer.0", TEXT), ("quant", TEXT), ("quant", "[quant]")] {
+            let error = self::draft(text).set(&[format!("{key}=5")]).unwrap_err().to_string();
+            assert!(error.contains("the key is one of a table"), "{error}");
+        }
+    }
+
+    #[test]
+    fn float_takes_the_keys_of_the_coding_with_it() {
+        let mut draft = draft(TEXT);
+        let float = ["quant.weight.coding=float", "quant.layer.1.weight.coding=float"];
+        draft.set(&float.map(str::to_string)).unwrap();
+        let float = toml::Value::Table(coding("coding = \"float\""));
+        assert_eq!(quant(&draft)["weight"], float);
+        assert_eq!(quant(&draft)["layer"][1]["weight"], float);
+        assert_eq!(quant(&draft)["activation"]["bits"].as_integer(), Some(8));
+        draft.check().unwrap();
+        draft.set(&["quant.weight.bits=4".into()]).unwrap();
+        draft.check().unwrap_err();
     }
 
     #[test]

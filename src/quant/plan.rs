@@ -283,8 +283,13 @@ mod tests {
             activation: Some(Some(QuantSpec::ausn(bits))),
         };
         let eight = Some(QuantSpec::ausn(8));
-        let plan = Plan::resolve(&model, None, eight, &[of("memory", 5), of("weight", 3)]).unwrap();
+        let plan = Plan::resolve(&model, None, eight, &[of("memory", 5)]).unwrap();
         assert_eq!(bits(&plan), [("a.input", 8), ("a.memory", 5)]);
+        let error = Plan::resolve(&model, None, eight, &[of("weight", 3)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layer pattern `a`, tensor \"weight\": gives activations a coding, but is for none; its tensors are weight"
+        );
         let error = Plan::resolve(&model, None, eight, &[of("output", 5)]).unwrap_err();
         assert_eq!(
             error.to_string(),
