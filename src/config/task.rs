@@ -339,6 +339,12 @@ impl Default for TranslationConfig {
     }
 }
 
+/// Examples, or words of a text, that are generated at most.
+const MOST_GENERATED: usize = 10_000_000;
+
+/// Pixels that an augmented image moves at most.
+const MOST_SHIFT: usize = 1_000;
+
 /// Keys of what is held out of training.
 const DIGITS_FRACTION: &str = "task.digits.valid-fraction";
 const IMAGES_FRACTION: &str = "task.images.valid-fraction";
@@ -364,9 +370,37 @@ impl TaskConfig {
             (FashionMnist | Cifar10, ..) => {
                 vec![(IMAGES_FRACTION, self.images.valid_fraction.to_string()), seed]
             }
-            // A fixed part is held out, or other examples are generated.
-            (DigitScenes | WordChain | Fsdd | ToneDigits | Listops | Requests | Scan, ..) => {
-                vec![seed]
+            // A fixed part is held out, whose examples or their scenes the seed draws.
+            (DigitScenes | Fsdd, ..) => vec![seed],
+            // Generated one after another, what is validated with first.
+            (WordChain, ..) => {
+                let valid = self.word_chain.valid_words;
+                vec![("task.word-chain.valid-words", valid.to_string()), seed]
+            }
+            (ToneDigits, ..) => {
+                let valid = self.tone_digits.valid_examples;
+                vec![("task.tone-digits.valid-examples", valid.to_string()), seed]
+            }
+            (Requests, ..) => {
+                let valid = self.requests.valid_examples;
+                vec![("task.requests.valid-examples", valid.to_string()), seed]
+            }
+            (Scan, ..) => vec![
+                ("task.scan.valid-examples", self.scan.valid_examples.to_string()),
+                ("task.scan.max-actions", self.scan.max_actions.to_string()),
+                seed,
+            ],
+            (Listops, ..) => {
+                let listops = &self.listops;
+                vec![
+                    ("task.listops.valid-examples", listops.valid_examples.to_string()),
+                    ("task.listops.min-length", listops.min_length.to_string()),
+                    ("task.listops.max-length", listops.max_length.to_string()),
+                    ("task.listops.max-depth", listops.max_depth.to_string()),
+                    ("task.listops.max-arguments", listops.max_arguments.to_string()),
+                    ("task.listops.operators", format!("{:?}", listops.operators)),
+                    seed,
+                ]
             }
         }
     }
@@ -398,6 +432,29 @@ impl TaskConfig {
                 }
                 other => Problem::new(format!("task.{table}"), other.to_string()),
             })?;
+        }
+        // Generated examples lie in memory.
+        for (key, count) in [
+            ("digit-scenes.train-examples", self.digit_scenes.train_examples),
+            ("digit-scenes.valid-examples", self.digit_scenes.valid_examples),
+            ("word-chain.train-words", self.word_chain.train_words),
+            ("word-chain.valid-words", self.word_chain.valid_words),
+            ("tone-digits.train-examples", self.tone_digits.train_examples),
+            ("tone-digits.valid-examples", self.tone_digits.valid_examples),
+            ("listops.train-examples", self.listops.train_examples),
+            ("listops.valid-examples", self.listops.valid_examples),
+            ("requests.train-examples", self.requests.train_examples),
+            ("requests.valid-examples", self.requests.valid_examples),
+        ] {
+            if count > MOST_GENERATED {
+                let message = format!("is {count}; must be at most {MOST_GENERATED}");
+                return Err(Problem::new(format!("task.{key}"), message));
+            }
+        }
+        let shift = self.images.shift;
+        if shift > MOST_SHIFT {
+            let message = format!("is {shift}; must be at most {MOST_SHIFT} pixels");
+            return Err(Problem::new("task.images.shift", message));
         }
         let dropout = self.intents.word_dropout;
         if !(dropout >= 0.0 && dropout.is_finite()) {
@@ -439,6 +496,37 @@ impl TaskConfig {
                 "is missing: the task image-folder needs a folder with `train` and `val` in it",
             )),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_out_of_generated_examples_depends_on_how_many_there_are() {
+        for (name, key) in [
+            ("tone-digits", "valid-examples"),
+            ("word-chain", "valid-words"),
+            ("requests", "valid-examples"),
+            ("scan", "valid-examples"),
+            ("scan", "max-actions"),
+            ("listops", "valid-examples"),
+            ("listops", "max-length"),
+            ("listops", "max-depth"),
+        ] {
+            let of = |count: usize, seed| {
+                let text = format!("name = \"{name}\"\n[{name}]\n{key} = {count}");
+                toml::from_str::<TaskConfig>(&text).unwrap().held_out(seed)
+            };
+            assert_eq!(of(10, 1), of(10, 1));
+            let differ = |a: Vec<(&str, String)>, b: Vec<(&str, String)>| {
+                let keys = a.into_iter().zip(b).filter(|(a, b)| a != b);
+                keys.map(|((key, _), _)| key.to_string()).collect::<Vec<_>>()
+            };
+            assert_eq!(differ(of(10, 1), of(11, 1)), [format!("task.{name}.{key}")]);
+            assert_eq!(differ(of(10, 1), of(10, 2)), ["train.seed"]);
         }
     }
 }

@@ -61,6 +61,15 @@ impl Images {
         }
     }
 
+    /// Keeps as many as the settings ask for, drawn by the seed.
+    fn keep_some(&mut self, settings: &ImagesConfig, seed: u64) {
+        let (Images::Memory { chosen, .. } | Images::Files { chosen, .. }) = self;
+        if let Some(count) = settings.train_examples {
+            chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            chosen.truncate(count);
+        }
+    }
+
     /// Mean and deviation of each channel: over all images, or, where they are decoded one by one,
     /// over some from all over the classes.
     fn statistics(&self) -> Result<Vec<(f64, f64)>, DataError> {
@@ -223,9 +232,9 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
             let Cifar10 { train, test, report } = Cifar10::read(locations)?;
             in_memory("cifar-10", train, test, settings, seed, report)?
         }
-        _ => in_folders(settings, seed)?,
+        _ => in_folders(settings)?,
     };
-    let Splits { name, train, evaluation, classes, shape, report } = splits;
+    let Splits { name, mut train, evaluation, classes, shape, report } = splits;
     let [channels, ..] = shape;
     let statistics: Arc<[_]> = match settings.normalization {
         Normalization::Data => train.statistics()?.into(),
@@ -239,6 +248,8 @@ pub(super) fn task<N: Classifier<Input = Tensor<4>>>(
             });
         }
     };
+    // Only now: how many images there are to train on changes nothing of what a trained model is given.
+    train.keep_some(settings, seed);
     let source = |images, augmentation| {
         Arc::new(ImageSource { images, statistics: statistics.clone(), augmentation })
     };
@@ -271,7 +282,7 @@ fn in_memory(
     let all = (0..test.len()).collect();
     Ok(Splits {
         name,
-        train: Images::Memory { set: set.clone(), chosen: some(split.train, settings, seed) },
+        train: Images::Memory { set: set.clone(), chosen: split.train },
         evaluation: vec![
             ("valid", Images::Memory { set, chosen: split.held_out }),
             ("test", Images::Memory { set: Arc::new(test), chosen: all }),
@@ -282,11 +293,20 @@ fn in_memory(
     })
 }
 
-fn in_folders(settings: &ImagesConfig, seed: u64) -> Result<Splits, TaskError> {
+fn in_folders(settings: &ImagesConfig) -> Result<Splits, TaskError> {
     let folder = settings.folder.as_deref().expect("checked when the configuration was read");
+    if !folder.is_dir() {
+        return Err(TaskError::Config {
+            key: "task.images.folder",
+            message: format!(
+                "is {}, which is no folder; it needs one with train/CLASS/*.jpg and val/CLASS/*.jpg",
+                folder.display()
+            ),
+        });
+    }
     let ImageFolder { classes, train, valid, report } = ImageFolder::open(folder)?;
     let all = |files: &Vec<_>| (0..files.len()).collect();
-    let (chosen, every) = (some(all(&train), settings, seed), all(&valid));
+    let (chosen, every) = (all(&train), all(&valid));
     let loader = |files| ImageLoader::new(folder, files, settings.side);
     Ok(Splits {
         name: "image-folder",
@@ -296,15 +316,6 @@ fn in_folders(settings: &ImagesConfig, seed: u64) -> Result<Splits, TaskError> {
         shape: [3, settings.side, settings.side],
         report,
     })
-}
-
-/// As many as the settings ask for, drawn by the seed.
-fn some(mut indices: Vec<usize>, settings: &ImagesConfig, seed: u64) -> Vec<usize> {
-    if let Some(count) = settings.train_examples {
-        indices.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        indices.truncate(count);
-    }
-    indices
 }
 
 #[cfg(test)]

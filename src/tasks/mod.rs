@@ -284,7 +284,7 @@ pub enum TaskError {
     Checkpoint(#[from] CheckpointError),
     /// Its checkpoint could not be found.
     #[error(
-        "no pretrained model `{name}`; looked in:\n  {}\nput it there (for BERT a folder with \
+        "model.pretrained: there is no `{name}`; looked in:\n  {}\nput it there (for BERT a folder with \
          config.json, model.safetensors and tokenizer.json, for images a file of weights), or name \
          the folder that holds it in AUSN_PRETRAINED_DIR",
         looked.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n  ")
@@ -312,11 +312,9 @@ impl TaskError {
     /// Whether what the user wrote is the cause, rather than the state of files.
     pub fn is_user_error(&self) -> bool {
         match self {
-            TaskError::Config { .. } => true,
+            TaskError::Config { .. } | TaskError::PretrainedNotFound { .. } => true,
             TaskError::Data(error) => error.is_user_error(),
-            TaskError::Checkpoint(_)
-            | TaskError::PretrainedNotFound { .. }
-            | TaskError::Metric(_) => false,
+            TaskError::Checkpoint(_) | TaskError::Metric(_) => false,
         }
     }
 }

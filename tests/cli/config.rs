@@ -1,6 +1,6 @@
 //! Configurations that are refused: exit code 2, and a message that names file, line and key.
 
-use crate::support::{BERT, LSTM, Said, Workspace};
+use crate::support::{BERT, BINARY, LSTM, Said, Workspace, run};
 
 /// The keys that stand in `LSTM`, each on a line of its own.
 const TASK: &str = "name = \"digits\"";
@@ -321,7 +321,7 @@ fn settings_that_no_model_can_have_are_refused() {
     let zeros =
         layers.map(str::to_string).into_iter().chain(sizes.map(|m| format!("{m}hidden-size")));
     let zeros =
-        zeros.map(|key| (format!("{key}=0"), format!("model.{key} is 0; must be at least 1")));
+        zeros.map(|key| (format!("{key}=0"), format!("model.{key} is 0; must be 1 to 1000000")));
     let dropout = [
         "lstm-language-model",
         "gru-spotter",
@@ -337,8 +337,10 @@ fn settings_that_no_model_can_have_are_refused() {
         )
     });
     let others = [
-        ("lstm-language-model.layers=0", "layers is 0; must be at least 1"),
-        ("encoder-decoder.intermediate-size=0", "intermediate-size is 0; must be at least 1"),
+        ("lstm-language-model.layers=0", "layers is 0; must be 1 to 1000000"),
+        ("encoder-decoder.intermediate-size=0", "intermediate-size is 0; must be 1 to 1000000"),
+        ("bert.hidden-size=2000000", "hidden-size is 2000000; must be 1 to 1000000"),
+        ("resnet.depth=12002", "depth is 12002; must be 6n + 2"),
         ("mobilenet-v2.width-multiplier=-1.0", "width-multiplier is -1; must be above 0"),
         ("detector.stride=65536", "stride is 65536; must be 2, 4, 8, 16, 32 or 64"),
         ("vit.heads=5", "must divide hidden-size"),
@@ -351,7 +353,35 @@ fn settings_that_no_model_can_have_are_refused() {
             .says([expected]);
     }
     let beam = "task.translation.beam-search.max-length=0";
-    workspace.ausn(["plan", "config.toml", "--set", beam]).code(2).says(["must be at least 1"]);
+    workspace.ausn(["plan", "config.toml", "--set", beam]).code(2).says(["must be 1 to 1000000"]);
+}
+
+#[test]
+fn more_than_any_machine_holds_is_refused() {
+    let workspace = Workspace::new();
+    workspace.write("config.toml", LSTM);
+    for key in [
+        "digit-scenes.train-examples",
+        "word-chain.train-words",
+        "tone-digits.valid-examples",
+        "listops.train-examples",
+        "requests.valid-examples",
+        "images.shift",
+    ] {
+        let set = format!("task.{key}=9000000000000000000");
+        workspace
+            .ausn(["plan", "config.toml", "--set", &set])
+            .code(2)
+            .says([&format!("task.{key} is 9000000000000000000; must be at most")]);
+    }
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_refused() {
+    let workspace = Workspace::new();
+    let mut command = workspace.process(BINARY);
+    command.args(["devices"]).env("AUSN_LOG", "ausn=loud=1");
+    run(command).code(2).says(["AUSN_LOG is `ausn=loud=1`, no log filter such as `debug`"]);
 }
 
 #[test]

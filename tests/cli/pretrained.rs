@@ -332,8 +332,8 @@ fn a_weights_file_that_does_not_fit_is_refused_with_the_tensor() {
 #[test]
 fn a_pretrained_folder_that_is_missing_or_of_another_kind_is_refused() {
     let workspace = workspace();
-    train(&workspace, &["model.pretrained=absent"]).code(1).says([
-        "no pretrained model `absent`",
+    train(&workspace, &["model.pretrained=absent"]).code(2).says([
+        "model.pretrained: there is no `absent`",
         "data/pretrained/absent",
         "AUSN_PRETRAINED_DIR",
     ]);
@@ -519,7 +519,9 @@ fn published_weights_for_images_are_loaded_from_a_file() {
         workspace.write(&format!("images/{file}"), png(40, 36, [200, 30, 90]));
     }
     let missing = workspace.train(IMAGES, "run", &[]);
-    missing.code(1).says(["no pretrained model `resnet18.safetensors`", "AUSN_PRETRAINED_DIR"]);
+    missing
+        .code(2)
+        .says(["model.pretrained: there is no `resnet18.safetensors`", "AUSN_PRETRAINED_DIR"]);
 
     workspace.write("resnet18.safetensors", safetensors(&narrow_resnet_18()));
     workspace.train(IMAGES, "run", &[]).success();

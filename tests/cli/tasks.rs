@@ -196,6 +196,16 @@ fn every_model_for_images_trains_on_every_kind_of_file() {
 }
 
 #[test]
+fn an_image_folder_that_is_missing_is_refused() {
+    let workspace = Workspace::new();
+    workspace.write("config.toml", shipped("image_folder_resnet18_ausn4"));
+    workspace
+        .ausn(["train", "config.toml", "--set", "task.images.folder=absent"])
+        .code(2)
+        .says(["task.images.folder is absent, which is no folder", "train/CLASS/"]);
+}
+
+#[test]
 fn every_configuration_that_ships_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
