@@ -48,6 +48,7 @@ pub use histogram::Histogram;
 pub use learned::LearnedRange;
 pub(crate) use moments::{Moments, WeightMatrix};
 pub use normalize::center_weights;
+pub use parameters::parameter_count;
 pub(crate) use parameters::{change_parameters, parameters};
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
 pub use probe::{Measured, Observation, Probe};

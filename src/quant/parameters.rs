@@ -39,6 +39,44 @@ impl<W: Fn(&str) -> bool> ModuleVisitor for Reader<W> {
     }
 }
 
+/// How many numbers training may change: weights and biases, without the running statistics of batch normalization and
+/// what belongs to quantizers.
+pub fn parameter_count<M: Module>(model: &M) -> usize {
+    let mut counter = Counter::default();
+    model.visit(&mut counter);
+    counter.count
+}
+
+#[derive(Default)]
+struct Counter {
+    /// Field name, and the type that holds the field.
+    path: Vec<(String, String)>,
+    count: usize,
+}
+
+impl ModuleVisitor for Counter {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.push((name.to_string(), container_type.to_string()));
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let of_quantizers = |(_, container): &(String, String)| {
+            container == "Enum:ActivationQuantizer" || container == "Reparameterization"
+        };
+        let name = self.path.last().map_or("", |(name, _)| name);
+        if !RUNNING.contains(&name) && !self.path.iter().any(of_quantizers) {
+            self.count += param.lazy_shape().num_elements();
+        }
+    }
+}
+
+/// The running statistics of batch normalization.
+const RUNNING: [&str; 2] = ["running_mean", "running_var"];
+
 /// The model with other values of the float parameters and running statistics that `values` has, by path, in row-major order. What trains, what it is called and where it lies stay.
 pub(crate) fn change_parameters<M: Module>(model: M, values: HashMap<String, Vec<f32>>) -> M {
     model.map(&mut Writer { values, path: Vec::new() })

@@ -16,7 +16,8 @@ use crate::evaluate::{
 };
 use crate::post_training::{self, Correction};
 use crate::quant::{
-    self, CalibratedPlan, QuantizedModel, WeighedSite, change_parameters, parameters,
+    self, CalibratedPlan, QuantizedModel, WeighedSite, change_parameters, parameter_count,
+    parameters,
 };
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
@@ -264,7 +265,7 @@ pub fn train<T: Task>(
         layers: plan.entries.len(),
         first_layer: bits(layers.first(), &[]),
         last_layer: bits(layers.last(), &[]),
-        parameters: network.num_params(),
+        parameters: parameter_count(&network),
         train_examples: task.train_source().len(),
         epochs: Epochs {
             float: config.train.float_stage().epochs,
