@@ -147,8 +147,11 @@ impl Draft {
     pub fn take_plan(&mut self) -> Result<(), ConfigError> {
         let plan = self.document.get("quant").and_then(|quant| quant.get("plan"));
         let Some(file) = plan.and_then(Item::as_str).map(PathBuf::from) else { return Ok(()) };
-        let plan = Self::load(&file)?;
         let fail = |message: String| ConfigError::Plan { path: file.clone(), message };
+        let plan = match Self::load(&file) {
+            Err(ConfigError::Read { source, .. }) => return Err(fail(source.to_string())),
+            other => other?,
+        };
         let rules = match plan.document.get("layer") {
             Some(Item::ArrayOfTables(rules)) => rules.clone(),
             _ => {
@@ -411,6 +414,10 @@ activation = { coding = "float" }
             let error = with(TEXT, rules).unwrap_err().to_string();
             assert!(error.contains(says) && error.contains("plan.toml"), "{error}");
         }
+        let mut absent = draft(TEXT);
+        absent.set(&["quant.plan=absent.toml".into()]).unwrap();
+        let error = absent.take_plan().unwrap_err().to_string();
+        assert!(error.starts_with("the plan absent.toml cannot be used: No such file"), "{error}");
         let mut without = draft(TEXT);
         without.take_plan().unwrap();
         assert_eq!(without.text(), TEXT);
