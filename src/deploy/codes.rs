@@ -127,14 +127,14 @@ pub fn save_weights<M: Module>(model: &M, path: &Path) -> io::Result<()> {
     std::fs::write(path, bytes)
 }
 
-/// Why a weight cannot be packed, if so.
+/// What of a weight keeps it from being packed, if anything does.
 fn unpackable(site: &CalibratedSite) -> Option<&'static str> {
     if site.format.with_range(0).is_none() {
-        Some("its levels are not superposed powers of two under a sign, an exponent and a fraction")
+        Some("levels are not superposed powers of two under a sign, an exponent and a fraction")
     } else if site.ranges.range_exponents().is_none() {
-        Some("its scales are not powers of two")
+        Some("scales are not powers of two")
     } else if site.format.bits() > 8 {
-        Some("its code words are wider than 8 bits")
+        Some("code words are wider than 8 bits")
     } else {
         None
     }

@@ -1,5 +1,7 @@
 //! A whole run: float stage, calibration, quantization-aware stage, evaluation.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -364,8 +366,17 @@ pub fn train<T: Task>(
         run.write("histograms.json", &histograms.expect("counts and levels are JSON"))?;
         run.write_with("model.safetensors", |path| deploy::save_weights(&model.model, path))?;
         run.write_with("codes.safetensors", |path| {
+            let mut left_out: BTreeMap<&str, Vec<String>> = BTreeMap::new();
             for (weight, reason) in deploy::save_codes(&model.model, &calibrated_plan, path)? {
-                tracing::warn!("`{weight}` is not in codes.safetensors: {reason}");
+                left_out.entry(reason).or_default().push(weight);
+            }
+            for (reason, weights) in left_out {
+                let more = match weights.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                let first = &weights[0];
+                tracing::warn!("not in codes.safetensors: `{first}`{more}, whose {reason}");
             }
             Ok(())
         })?;

@@ -58,7 +58,7 @@ fn errors_are_those_to_the_float_weights_also_when_evaluated_later() {
     let layers = found[0]["layers"].as_array().unwrap();
     let weights: Vec<&Value> = layers.iter().filter(|layer| layer["kind"] == "weight").collect();
     assert!(weights.iter().all(|weight| weight["sqnr_db"].as_f64().unwrap() < 20.0));
-    assert!(workspace.read("run/report.html").contains("calibrated"));
+    assert!(workspace.read("run/report.html").contains("<dt>Calibrated</dt>"));
 }
 
 #[test]
