@@ -105,6 +105,7 @@ fn mobilenetv2_has_the_published_number_of_parameters() {
     assert_eq!(parameter_count(&model), 3_504_872);
     let slots = sites(&model).iter().filter(|site| !site.kind.is_weight()).count();
     assert_eq!(slots, 53);
+    assert_eq!(model.num_params(), 3_504_872 + slots + 2 * 17_056);
     assert_eq!(model.forward(Tensor::zeros([2, 3, 64, 64], &device)).dims(), [2, 1000]);
     // Widths are rounded to multiples of 8; the last layer is never narrowed.
     let narrow = MobileNetV2Config { width_multiplier: 0.5, ..MobileNetV2Config::default() };
@@ -122,6 +123,7 @@ fn language_model_predicts_every_word() {
     assert_eq!(slots, 5, "input and state of two layers, and the output layer's input");
     let (lstm, output) = (2 * 6 * 24 + 24, 6 * 11 + 11);
     assert_eq!(parameter_count(&model), 11 * 6 + 2 * lstm + output);
+    assert_eq!(model.num_params(), parameter_count(&model) + slots);
     let words = Tensor::<2, Int>::zeros([3, 5], &device);
     assert_eq!(model.forward(words).dims(), [3, 5, 11]);
 }

@@ -203,6 +203,8 @@ fn an_image_folder_that_is_missing_is_refused() {
         .ausn(["train", "config.toml", "--set", "task.images.folder=absent"])
         .code(2)
         .says(["task.images.folder is absent, which is no folder", "train/CLASS/"]);
+    workspace.train(&shipped("image_folder_resnet18_ausn4"), "run", &[]).code(2).says(["imagenet"]);
+    assert!(!workspace.path("run").exists(), "something was left behind");
 }
 
 #[test]
