@@ -108,8 +108,7 @@ impl Draft {
                 && value.as_str() == Some(FLOAT)
                 && let Some(beside) = self.get_mut(table).and_then(Item::as_table_like_mut)
             {
-                let keys: Vec<String> = beside.iter().map(|(key, _)| key.to_string()).collect();
-                keys.iter().filter(|key| *key != "coding").for_each(|key| drop(beside.remove(key)));
+                beside.clear();
             }
             let mut item: &mut Item = self.document.as_item_mut();
             for part in key.split('.') {

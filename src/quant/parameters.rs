@@ -49,26 +49,23 @@ pub fn parameter_count<M: Module>(model: &M) -> usize {
 
 #[derive(Default)]
 struct Counter {
-    /// Field name, and the type that holds the field.
-    path: Vec<(String, String)>,
+    /// Of each field on the way, whether what lies in it is left out.
+    left_out: Vec<bool>,
     count: usize,
 }
 
 impl ModuleVisitor for Counter {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.push((name.to_string(), container_type.to_string()));
+        let of_quantizer = ["Enum:ActivationQuantizer", "Reparameterization"];
+        self.left_out.push(RUNNING.contains(&name) || of_quantizer.contains(&container_type));
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+        self.left_out.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let of_quantizers = |(_, container): &(String, String)| {
-            container == "Enum:ActivationQuantizer" || container == "Reparameterization"
-        };
-        let name = self.path.last().map_or("", |(name, _)| name);
-        if !RUNNING.contains(&name) && !self.path.iter().any(of_quantizers) {
+        if !self.left_out.contains(&true) {
             self.count += param.lazy_shape().num_elements();
         }
     }

@@ -232,14 +232,9 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
 
 /// The figure that a row ends with: fine-tuned, calibrated or float; or why there is none.
 fn result(task: &TaskTable, row: &Row) -> String {
-    let error = row.error_of_result();
-    let shown = match row.result() {
-        Some(quantized) => Some((quantized, error)),
-        None if row.cell == "float" => row.float.map(|float| (float, error)),
-        None => None,
-    };
-    match (shown, task.unit) {
-        (Some((statistic, error)), Some(unit)) => figure(unit, statistic, error),
+    let float = row.float.filter(|_| row.cell == "float");
+    match (row.result().or(float), task.unit) {
+        (Some(statistic), Some(unit)) => figure(unit, statistic, row.error_of_result()),
         _ if !row.failed.is_empty() => "failed".into(),
         _ => "not run".into(),
     }

@@ -86,19 +86,14 @@ impl RunFolder {
     ///
     /// If the folder cannot be written.
     pub fn create_numbered(parent: &Path, name: &str, config: &str) -> Result<Self, TrainError> {
-        let fail = |path: &Path, error: io::Error| TrainError::File {
-            action: "create",
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        };
-        fs::create_dir_all(parent).map_err(|error| fail(parent, error))?;
+        fs::create_dir_all(parent).map_err(|error| not_created(parent, error))?;
         for number in 1.. {
             let path = parent.join(format!("{name}-{number:03}"));
             // Making the folder is what takes its number, of two runs that start at once too.
             match fs::create_dir(&path) {
                 Ok(()) => return Self::create(&path, config),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(fail(&path, error)),
+                Err(error) => return Err(not_created(&path, error)),
             }
         }
         unreachable!("some number is free")
@@ -269,11 +264,16 @@ impl RunFolder {
     }
 
     fn create_dir(&self, path: &Path) -> Result<(), TrainError> {
-        fs::create_dir_all(path).map_err(|error| TrainError::File {
-            action: "create the folder",
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })
+        fs::create_dir_all(path).map_err(|error| not_created(path, error))
+    }
+}
+
+/// Why a folder is not there.
+fn not_created(path: &Path, error: io::Error) -> TrainError {
+    TrainError::File {
+        action: "create the folder",
+        path: path.to_path_buf(),
+        reason: error.to_string(),
     }
 }
 
