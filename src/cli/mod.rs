@@ -16,6 +16,7 @@ mod serve;
 mod table;
 mod train;
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -136,11 +137,16 @@ fn needs_trained(config: &Config, [why, option]: [&str; 2]) -> Result<(), Failur
     }
 }
 
+/// Tells the user how the work goes. Work goes on where nobody reads that any more.
+fn tell(message: impl Display) {
+    let _ = writeln!(io::stderr(), "{message}");
+}
+
 /// Shows what was left out of the data or changed, but for what was shown before.
 fn show_report(report: &Report, shown: &Report) {
     let shown: Vec<String> = shown.lines().collect();
     for line in report.lines().filter(|line| !shown.contains(line)) {
-        eprintln!("data: {line}");
+        tell(format_args!("data: {line}"));
     }
 }
 
@@ -185,6 +191,7 @@ pub fn run() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        .log_internal_errors(false)
         .init();
     let Cli { command, global } = Cli::parse();
     let result = match command {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, device, show_report};
+use super::{Failure, Global, Overrides, device, show_report, tell};
 use crate::config::Config;
 use crate::data::report::Report;
 use crate::evaluate::LayerTable;
@@ -139,7 +139,7 @@ impl TaskVisitor for Train<'_> {
         let run = self.begun.get_or_init(|| run);
         let (shows, known) = (self.options.progress != Progress::Quiet, task.report());
         if shows {
-            eprintln!("run folder: {}", run.path().display());
+            tell(format_args!("run folder: {}", run.path().display()));
             show_report(&known, &Report::default());
         }
         let trained = train(&task, self.config, start, run, self.options);
@@ -180,7 +180,7 @@ fn handle_ctrl_c(interrupt: &Interrupt, progress: Progress) {
             std::process::exit(130);
         }
         if progress == Progress::Lines {
-            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+            tell("\nstopping after this step; press Ctrl-C again to stop at once");
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -5,9 +5,7 @@ use ausn::deploy::load_codes;
 use ausn::quant::Granularity;
 use serde_json::Value;
 
-#[cfg(unix)]
-use crate::support::BINARY;
-use crate::support::{BERT, LSTM, RESNET, Said, Workspace};
+use crate::support::{BERT, BINARY, LSTM, RESNET, Said, Workspace};
 
 #[test]
 fn a_run_trains_quantizes_and_leaves_everything_behind() {
@@ -358,6 +356,19 @@ fn runs_are_numbered_where_no_folder_is_named() {
             .prints([format!("run folder: {expected}")]);
         assert!(workspace.path(expected).join("summary.json").is_file());
     }
+}
+
+#[test]
+fn a_run_goes_on_where_nobody_reads_its_messages() {
+    let workspace = Workspace::new();
+    workspace.write("tiny.toml", LSTM);
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = workspace.process(BINARY);
+    command.args(["train", "tiny.toml", "--out", "run", "--set", "train.epochs=0"]);
+    command.env("AUSN_LOG", "debug").stdout(closed.try_clone().unwrap()).stderr(closed);
+    assert!(command.status().unwrap().success());
+    assert!(workspace.path("run/summary.json").is_file());
 }
 
 #[test]
