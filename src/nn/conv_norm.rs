@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
-use super::{batch_norm, conv2d};
+use super::{Layer, batch_norm, conv2d};
 use crate::kernels::Activation;
 use crate::quant::{self, ActivationQuantizer};
 
@@ -46,6 +46,7 @@ impl ConvNorm {
     /// - x: `[batch, channels_in, height_in, width_in]`
     /// - output: `[batch, channels_out, height_out, width_out]`
     pub fn forward(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        self.input.note_windows(&x, |x| self.layer.windows(x));
         let y = conv2d(&self.layer, self.input.forward(x));
         self.input.note_output(&y);
         match &self.norm {

@@ -1,6 +1,6 @@
 //! A layer with an activation quantizer at its input.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 use burn::nn::{Dropout, DropoutConfig, Linear};
 use burn::tensor::{Device, Tensor};
@@ -59,6 +59,7 @@ impl<L: Module> Quantized<L> {
     where
         L: Layer<D>,
     {
+        self.input.note_windows(&x, |x| self.layer.windows(x));
         let y = self.layer.apply(dropout(&self.dropout, self.input.forward(x)));
         self.input.note_output(&y);
         y
@@ -71,6 +72,30 @@ impl<L: Module> Quantized<L> {
 pub trait Layer<const D: usize>: Module {
     /// Applies the layer to an input of rank `D`.
     fn apply(&self, x: Tensor<D>) -> Tensor<D>;
+
+    /// What a convolution's kernel meets wherever its strides, padding and dilation put it, for
+    /// [`post_training`](crate::post_training): `[batch, channels * kernel, ...]` of an input
+    /// `[batch, channels, ...]`, each channel's positions of the kernel beside each other. None of
+    /// layers whose weights multiply rows; a convolution without it is left uncorrected.
+    fn windows(&self, x: Tensor<D>) -> Option<Tensor<D>> {
+        let _ = x;
+        None
+    }
+}
+
+/// A convolution in as many groups as channels, whose kernels each let one of their positions through.
+macro_rules! windows {
+    ($layer:expr, $x:expr) => {{
+        let mut shape = $layer.weight.lazy_shape().dims();
+        let (channels, taps) = ($x.dims()[1], shape[2..].iter().product::<usize>());
+        shape[..2].copy_from_slice(&[channels * taps, 1]);
+        let through = Tensor::<2>::eye(taps, &$x.device()).repeat_dim(0, channels);
+        let mut layer = $layer.clone();
+        layer.weight = Param::from_tensor(through.reshape(shape));
+        layer.bias = None;
+        layer.groups = channels;
+        Some(layer.forward($x))
+    }};
 }
 
 impl<const D: usize> Layer<D> for Linear {
@@ -83,22 +108,30 @@ impl Layer<4> for Conv2d {
     fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d(self, x)
     }
+
+    fn windows(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        windows!(self, x)
+    }
 }
 
 /// Layers that run as Burn runs them, in 32 bits.
 macro_rules! layers {
-    ($($layer:ty, $rank:literal;)*) => {
+    ($($layer:ty, $rank:literal $(, $windows:ident)?;)*) => {
         $(impl Layer<$rank> for $layer {
             fn apply(&self, x: Tensor<$rank>) -> Tensor<$rank> {
                 self.forward(x)
             }
+
+            $(fn windows(&self, x: Tensor<$rank>) -> Option<Tensor<$rank>> {
+                $windows!(self, x)
+            })?
         })*
     };
 }
 
 layers! {
-    Conv1d, 3;
-    Conv3d, 5;
+    Conv1d, 3, windows;
+    Conv3d, 5, windows;
     ConvTranspose1d, 3;
     ConvTranspose2d, 4;
     ConvTranspose3d, 5;
@@ -109,7 +142,7 @@ mod tests {
     use super::*;
     use crate::nn::testing::{quantizes, random, relative_error};
     use crate::quant::{self, CalibrationError, GranularitySpec, Plan, QuantSpec};
-    use burn::module::{ModuleDisplay, Param};
+    use burn::module::ModuleDisplay;
     use burn::nn::conv::{
         Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
         ConvTranspose3dConfig,

@@ -91,7 +91,8 @@ pub struct Correction {
     /// How many weights are not at their nearest level.
     pub moved: u64,
     /// The mean squared error of the layer's output over its mean square, all weights at their
-    /// nearest level; absent where rounding was not learned.
+    /// nearest level; absent where rounding was not learned. Where a bias makes up for the mean, both
+    /// are of what deviates from it.
     pub output_error_nearest: Option<f64>,
     /// The same after learning.
     pub output_error: Option<f64>,
@@ -104,8 +105,10 @@ pub struct Correction {
 /// `run` must run calibration batches through the model that it is given; `watch` is called before
 /// each weight with its index, the number of all and its layer, and may stop the work with an error.
 ///
-/// A weight whose input is not known (an embedding, a transposed convolution) keeps the nearest
-/// levels and its bias.
+/// Running statistics change in clones of the model too, which share them (Burn's `RunningState`).
+///
+/// A weight whose input is not known (an embedding, a transposed convolution, a layer of a user's that
+/// does not say what its kernel meets) keeps the nearest levels and its bias.
 ///
 /// # Errors
 ///

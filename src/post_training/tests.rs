@@ -5,7 +5,7 @@ use crate::nn::{ConvNorm, Quantized};
 use crate::quant::{self, CalibrationError, CodingSpec, GranularitySpec, Plan, QuantSpec};
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{Distribution, Int, Tensor};
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().unwrap()
@@ -149,33 +149,54 @@ fn corrected_biases_leave_no_mean_error() {
 
 /// Where batch normalization follows, its running mean takes the shift.
 #[test]
-fn convolutions_are_corrected_too() {
+fn convolutions_are_corrected_for_what_their_kernels_meet() {
     let device = Device::default();
     device.seed(2);
-    let x = Tensor::<4>::random([8, 6, 9, 9], Distribution::Uniform(0.0, 2.0), &device);
-    for groups in [1, 3, 6] {
-        let conv = Conv2dConfig::new([6, 12], [3, 3])
-            .with_groups(groups)
-            .with_padding(PaddingConfig2d::Same)
-            .with_bias(false)
-            .init(&device);
-        let layer = ConvNorm::non_negative(conv, &device);
+    // Unlike towards the borders, so that strides and padding matter.
+    let slope = Tensor::<1, Int>::arange(0..9, &device).float().reshape([1, 1, 1, 9]) * 0.4;
+    let x = Tensor::<4>::random([8, 6, 9, 9], Distribution::Uniform(0.0, 2.0), &device) + slope;
+    let config = || Conv2dConfig::new([6, 12], [3, 3]).with_bias(false);
+    let padded = |padding| config().with_padding(padding);
+    for conv in [
+        padded(PaddingConfig2d::Same),
+        padded(PaddingConfig2d::Same).with_groups(3),
+        padded(PaddingConfig2d::Same).with_groups(6),
+        padded(PaddingConfig2d::Explicit(1, 1, 1, 1)).with_stride([2, 2]),
+        padded(PaddingConfig2d::Explicit(0, 2, 1, 0)).with_stride([1, 2]).with_groups(2),
+        padded(PaddingConfig2d::Valid).with_stride([3, 3]),
+        padded(PaddingConfig2d::Same).with_dilation([2, 1]),
+    ] {
+        let conv = conv.init(&device);
+        // Clones would share their running statistics.
+        let layer = || ConvNorm::non_negative(conv.clone(), &device);
         let outputs = |m: &ConvNorm| {
             m.forward(x.clone(), Activation::None).swap_dims(0, 1).flatten::<2>(1, 3).transpose()
         };
-        let float = outputs(&layer);
-        let plan = plan(&layer, spec(QuantSpec::ausn(3).coding, GranularitySpec::PerChannel));
-        let nearest = quant::attach(layer.clone(), &plan).unwrap().model;
+        let float = outputs(&layer());
+        let plan = plan(&layer(), spec(QuantSpec::ausn(3).coding, GranularitySpec::PerChannel));
+        let nearest = quant::attach(layer(), &plan).unwrap().model;
         let (square, mean) = output_errors(float.clone(), outputs(&nearest));
-        let (model, log) =
-            corrected(layer.clone(), &plan, &settings(true, WeightRounding::Learned), |m| {
-                outputs(m);
-            });
-        assert_eq!(log[0].bias.as_deref(), Some("norm.running_mean"));
-        let model = quant::attach(model, &plan).unwrap().model;
-        let (square_after, mean_after) = output_errors(float.clone(), outputs(&model));
-        assert!(mean_after < 1e-6 * mean, "{groups} groups: {mean_after} against {mean}");
-        assert!(square_after < 0.7 * square, "{groups} groups: {square_after} against {square}");
+        let learned = |bias_correction| {
+            let settings = settings(bias_correction, WeightRounding::Learned);
+            let (model, mut log) = corrected(layer(), &plan, &settings, |m| drop(outputs(m)));
+            let model = quant::attach(model, &plan).unwrap().model;
+            (output_errors(float.clone(), outputs(&model)), log.remove(0))
+        };
+        let ((square_after, mean_after), log) = learned(true);
+        assert_eq!(log.bias.as_deref(), Some("norm.running_mean"));
+        assert!(mean_after < 1e-6 * mean, "{conv:?}: {mean_after} against {mean}");
+        assert!(square_after < 0.7 * square, "{conv:?}: {square_after} against {square}");
+
+        let ((square_after, _), log) = learned(false);
+        let (energy, _) = output_errors(float.zeros_like(), float.clone());
+        for (logged, found) in
+            [(log.output_error_nearest, square), (log.output_error, square_after)]
+        {
+            // Batch normalization with its first statistics divides by 1.00001 and its root.
+            let found = f64::from(found / energy);
+            let logged = logged.unwrap();
+            assert!((logged - found).abs() < 1e-3 * found, "{conv:?}: {logged}, not {found}");
+        }
     }
 }
 

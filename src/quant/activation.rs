@@ -54,6 +54,19 @@ impl ActivationQuantizer {
         x
     }
 
+    /// Shows an observer the input of a layer, of which `windows` makes what each position of the layer's kernel
+    /// meets (see [`Layer::windows`](crate::nn::Layer::windows)).
+    pub(crate) fn note_windows<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        windows: impl FnOnce(Tensor<D>) -> Option<Tensor<D>>,
+    ) {
+        let (Self::Signed(slot) | Self::NonNegative(slot)) = self;
+        if let Some(observer) = slot.reparameterization::<Observer>() {
+            observer.probe.windows(x, windows);
+        }
+    }
+
     /// Shows an observer what the layer made of its input, `[batch, channels, ...]` of a convolution: over how many
     /// positions a kernel moves follows from that alone.
     pub(crate) fn note_output<const D: usize>(&self, y: &Tensor<D>) {

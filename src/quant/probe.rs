@@ -215,11 +215,25 @@ impl Probe {
         }
         match (&mut *self.state(), quantizer) {
             (State::Observing(observation), _) => observation.record(&host(x), &x.dims()),
-            (State::Correlating(moments), _) => moments.record(&host(x), &x.dims(), &x.device()),
+            (State::Correlating(moments), _) => moments.record_rows(x),
             (State::Measuring(measured), Some((scales, operation))) => {
                 measured.record(x, scales, operation);
             }
             _ => {}
+        }
+    }
+
+    /// Called with a convolution's input, of which `windows` makes what its kernel meets.
+    pub(super) fn windows<const D: usize>(
+        &self,
+        x: &Tensor<D>,
+        windows: impl FnOnce(Tensor<D>) -> Option<Tensor<D>>,
+    ) {
+        if x.is_autodiff() {
+            return;
+        }
+        if let State::Correlating(moments) = &mut *self.state() {
+            moments.record_windows(x, windows);
         }
     }
 
