@@ -16,7 +16,9 @@ use crate::coding::{Family, Format, power_of_two};
 pub enum LearnedRange {
     /// Learned step size (LSQ, arXiv 1902.08153): the step between levels (of a uniform format all
     /// of them, else those next to 0), its gradient divided by `sqrt(N Q)` for `N` elements and a
-    /// largest level of `Q` steps. Of APoT it is the largest level, as that paper has it.
+    /// largest level of `Q` steps. Of APoT it is the largest level, as that paper has it, and of any
+    /// format with more steps than the 8-bit grids of the LSQ paper: an optimizer that moves a
+    /// parameter by its learning rate would multiply a step that small, and the range with it.
     Lsq,
     /// The base-2 logarithm of the scale (TQT, arXiv 1903.08066). With power-of-two scales the
     /// forward pass rounds it to the nearest integer, where TQT rounds its threshold up.
@@ -31,6 +33,14 @@ pub enum LearnedRange {
 
 /// Scales do not train beyond these, so that they and their inverses stay normal numbers.
 const SMALLEST: f32 = 1.0 / (1u64 << 63) as f32;
+
+/// Steps up to the largest level of the finest grid whose step trains: 8 bits, unsigned.
+const MOST_STEPS: f32 = 255.0;
+
+/// Steps up to the largest level.
+fn steps(format: Format) -> f32 {
+    format.max() / format.step()
+}
 
 impl LearnedRange {
     /// Which gradient the scale gets from the fake-quantize operation.
@@ -53,7 +63,9 @@ impl LearnedRange {
     fn unit(self, format: Format) -> f32 {
         match self {
             Self::Pact => format.max(),
-            Self::Lsq if format.family() == Family::Apot => format.max(),
+            Self::Lsq if format.family() == Family::Apot || steps(format) > MOST_STEPS => {
+                format.max()
+            }
             Self::Lsq => format.step(),
             Self::Tqt { .. } => 1.0,
         }
@@ -88,8 +100,7 @@ impl LearnedRange {
         let inverse = 1.0 / self.unit(format);
         match self {
             Self::Lsq => {
-                let steps = f64::from(format.max() / format.step());
-                let factor = 1.0 / (elements.max(1) as f64 * steps).sqrt();
+                let factor = 1.0 / (elements.max(1) as f64 * f64::from(steps(format))).sqrt();
                 // The difference is 0 and carries the gradient.
                 let constant = parameter.clone().detach();
                 let parameter = constant.clone() + (parameter - constant) * factor;
@@ -159,12 +170,16 @@ mod tests {
     fn parameters_stand_for_their_scales() {
         let device = Device::default();
         let (int, apot) = (Format::int(4, true).unwrap(), Format::apot(4, true).unwrap());
+        // The largest level is 2^6 and 2^14 times the smallest.
+        let [coarse, fine] = [4, 5].map(|bits| Format::power_of_two(bits, true).unwrap());
         let free = LearnedRange::Tqt { scale: ScaleKind::Free };
         let power = LearnedRange::Tqt { scale: ScaleKind::PowerOfTwo };
         for (rule, format, parameter, scale) in [
             // The step of 4 bits is a quarter of the scale.
             (LearnedRange::Lsq, int, 0.375, 1.5),
             (LearnedRange::Lsq, apot, 1.25, 1.0),
+            (LearnedRange::Lsq, coarse, 0.015625, 1.0),
+            (LearnedRange::Lsq, fine, 1.25, 1.25),
             (LearnedRange::Pact, Format::int(2, false).unwrap(), 3.0, 2.0),
             (free, int, -1.0, 0.5),
             (power, int, -1.4, 0.5),
