@@ -8,14 +8,18 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::device::DeviceArgs;
-use super::{Failure, Global, Overrides, candidates, device};
+use super::{Failure, Global, Overrides, candidates, device, search};
 use crate::config::Config;
 use crate::quant::{
     CodingSpec, GranularitySpec, LearnedRange, PlanEntry, RangeRule, ScaleKind, Site, SiteKind,
     sites,
 };
+use crate::search::SearchConfig;
 use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, initial_network};
+
+/// The name of no coding.
+const FLOAT: &str = "float";
 
 /// Show the plan of a configuration.
 #[derive(Args)]
@@ -67,7 +71,8 @@ impl TaskVisitor for Plan {
             task.fold_batch_norm(network)?;
         }
         let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
-        Ok(sites.iter().map(|site| row(site, entry(site))).collect())
+        let search = self.config.quant.search.as_ref();
+        Ok(sites.iter().map(|site| row(site, entry(site), search)).collect())
     }
 }
 
@@ -77,12 +82,13 @@ pub(super) fn run(args: PlanArgs, global: &Global) -> Result<(), Failure> {
     if args.candidates {
         return candidates::run(config, &devices, global);
     }
+    let search = config.quant.search.clone();
     let plan = Plan { config: config.clone(), device: devices.first().clone() };
     let rows = device::visit(config, &devices, global, plan)?;
-    global.print(&rows, || table(&rows))
+    global.print(&rows, || table(&rows, search.as_ref()))
 }
 
-fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
+fn row(site: &Site, entry: Option<&PlanEntry>, search: Option<&SearchConfig>) -> Row {
     let (shape, non_negative) = match &site.kind {
         SiteKind::Weight { shape, .. } => (Some(shape.clone()), false),
         SiteKind::Activation { non_negative } => (None, *non_negative),
@@ -95,12 +101,13 @@ fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
         Some(coding) => coding.candidates(!non_negative).ok().map(|formats| formats[0]),
     };
     let split = format.and_then(|format| format.split());
+    let searched = search.is_some() && site.kind.is_weight() && format.is_none();
     Row {
         layer: site.layer.clone(),
         tensor: site.tensor.clone(),
         shape,
-        coding: coding.map_or("float", |coding| coding.family().name()),
-        bits: coding.and_then(|coding| coding.bits(!non_negative).ok()),
+        coding: coding.map_or(FLOAT, |coding| coding.family().name()),
+        bits: coding.and_then(|coding| coding.bits(!non_negative).ok()).filter(|_| !searched),
         exponent_bits: split.map(|(e, _)| e),
         superposition_bits: split.map(|(_, s)| s),
         underflow: match coding {
@@ -135,7 +142,7 @@ fn row(site: &Site, entry: Option<&PlanEntry>) -> Row {
     }
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[Row], search: Option<&SearchConfig>) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
@@ -181,10 +188,20 @@ fn table(rows: &[Row]) -> String {
             scale,
         ]);
     }
-    let quantized = rows.iter().filter(|row| row.bits.is_some()).count();
+    let quantized = rows.iter().filter(|row| row.coding != FLOAT).count();
+    let by_search = search.map_or(String::new(), |settings| {
+        let whose = match settings.chooses_activations() {
+            true => "",
+            false => "of weights ",
+        };
+        format!(
+            "{whose}by the search ([quant.search]: {}), else ",
+            search::name(settings.objective)
+        )
+    });
     format!(
-        "{table}\n{quantized} of {} tensors are quantized; * is chosen from data in calibration, by \
-         least squared error",
+        "{table}\n{quantized} of {} tensors are quantized; * is chosen from data in calibration, \
+         {by_search}by least squared error",
         rows.len()
     )
 }

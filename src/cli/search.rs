@@ -11,7 +11,9 @@ use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::files::write_atomically;
-use crate::quant::{CodingSpec, GranularitySpec, QuantSpec, RangeRule, ScaleKind};
+use crate::quant::{
+    CodingSpec, Estimator, GranularitySpec, LearnedRange, QuantSpec, RangeRule, ScaleKind,
+};
 use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, search_config};
@@ -119,31 +121,24 @@ fn plan(found: &Found, config: &Path) -> String {
         found.average_bits(),
     );
     for (layer, candidate) in found.chosen() {
-        let granularity = granularity(layer.spec.granularity);
-        rule(
-            &mut text,
-            (&layer.layer, &layer.tensor),
-            "weight",
-            &layer.spec,
-            candidate,
-            &granularity,
-        );
+        let tensor = (layer.layer.as_str(), layer.tensor.as_str());
+        rule(&mut text, tensor, "weight", &layer.spec, candidate);
     }
     for activation in &found.activations {
         let tensor = (activation.layer.as_str(), activation.tensor.as_str());
-        rule(&mut text, tensor, "activation", &activation.spec, activation.chosen(), "");
+        rule(&mut text, tensor, "activation", &activation.spec, activation.chosen());
     }
     text
 }
 
-/// Adds the rule for one tensor, unless its coding was not open.
+/// Adds the rule for one tensor, unless its coding was not open. It says everything of the tensor: what
+/// it leaves out would be that of `[quant]` again, whatever rules stood between.
 fn rule(
     text: &mut String,
     (layer, tensor): (&str, &str),
     key: &str,
     spec: &QuantSpec,
     candidate: &LayerCandidate,
-    granularity: &str,
 ) {
     let CodingSpec::Ausn { split: None, underflow, .. } = spec.coding else { return };
     let Some((e, s)) = candidate.format.split() else { return };
@@ -151,10 +146,13 @@ fn rule(
     let mut coding = format!(
         "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
     );
-    for part in [scale(spec.scale), &range(spec.range), granularity] {
-        if !part.is_empty() {
-            let _ = write!(coding, ", {part}");
-        }
+    for part in [scale(spec.scale), learned(spec.learned), &range(spec.range)] {
+        let _ = write!(coding, ", {part}");
+    }
+    let _ = write!(coding, ", estimator = \"{}\"", estimator(spec.estimator));
+    if key == "weight" {
+        let (granularity, normalize) = (granularity(spec.granularity), spec.normalize);
+        let _ = write!(coding, ", {granularity}, normalize = {normalize}");
     }
     let _ =
         write!(text, "\n[[layer]]\nmatch = {pattern}\ntensor = {tensor}\n{key} = {{ {coding} }}\n");
@@ -164,6 +162,22 @@ fn scale(kind: ScaleKind) -> &'static str {
     match kind {
         ScaleKind::PowerOfTwo => "scale = \"power-of-two\"",
         ScaleKind::Free => "scale = \"free\"",
+    }
+}
+
+fn learned(learned: Option<LearnedRange>) -> &'static str {
+    match learned {
+        None => "learn-range = \"none\"",
+        Some(LearnedRange::Lsq) => "learn-range = \"lsq\"",
+        Some(LearnedRange::Tqt { .. }) => "learn-range = \"tqt\"",
+        Some(LearnedRange::Pact) => "learn-range = \"pact\"",
+    }
+}
+
+fn estimator(estimator: Estimator) -> &'static str {
+    match estimator {
+        Estimator::Clipped => "clipped",
+        Estimator::Identity => "identity",
     }
 }
 
@@ -187,7 +201,7 @@ fn granularity(granularity: GranularitySpec) -> String {
     }
 }
 
-fn name(objective: Objective) -> &'static str {
+pub(super) fn name(objective: Objective) -> &'static str {
     match objective {
         Objective::SquaredError => "least squared error of the weights",
         Objective::Divergence => "least divergence of the weights' distributions",

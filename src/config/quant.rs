@@ -211,7 +211,12 @@ impl QuantConfig {
         }
         let Rules { weight, layers, .. } = self.resolve()?;
         let rules = layers.iter().filter_map(|rule| rule.weight).chain([weight]);
-        if rules.flatten().any(|spec| spec.normalize) {
+        let weights: Vec<QuantSpec> = rules.flatten().collect();
+        if self.post_training.is_active() && weights.is_empty() {
+            let message = "corrects quantized weights, but no weight is given a coding";
+            return Err(Problem::new("quant.post-training".to_string(), message));
+        }
+        if weights.iter().any(|spec| spec.normalize) {
             // Both take the stored weights for what is quantized.
             for (present, name) in [
                 (!self.choose_again.is_empty(), "choose-again"),

@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 use thiserror::Error;
 
-use super::{LearnedRange, QuantSpec, Site, SiteKind};
+use super::{CalibrationError, LearnedRange, QuantSpec, Site, SiteKind, check_fixed_range};
 use crate::coding::CodingError;
 
 /// What a rule says of one kind of tensor: keep it in float, or quantize it.
@@ -63,6 +63,9 @@ pub enum PlanError {
         /// All layers that could be matched.
         layers: Vec<String>,
     },
+    /// A fixed range that the coding cannot have.
+    #[error(transparent)]
+    Range(CalibrationError),
     /// Clipping is learned of an activation of both signs.
     #[error(
         "layer `{layer}`, {tensor}: learn-range = \"pact\" is for activations that cannot be negative; \
@@ -146,17 +149,20 @@ impl Plan {
                 .filter(|(matcher, rule)| matcher.is_match(&site.layer) && rule.is_for(site))
                 .find_map(|(_, rule)| if is_weight { rule.weight } else { rule.activation });
             if let Some(spec) = rule.unwrap_or(default) {
-                spec.coding.candidates(true).map_err(|source| PlanError::Coding {
-                    layer: site.layer.clone(),
-                    tensor: site.tensor.clone(),
-                    source,
-                })?;
-                let non_negative = SiteKind::Activation { non_negative: true };
-                if spec.learned == Some(LearnedRange::Pact) && site.kind != non_negative {
+                let signed = site.kind != SiteKind::Activation { non_negative: true };
+                let formats =
+                    spec.coding.candidates(signed).map_err(|source| PlanError::Coding {
+                        layer: site.layer.clone(),
+                        tensor: site.tensor.clone(),
+                        source,
+                    })?;
+                if spec.learned == Some(LearnedRange::Pact) && signed {
                     let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
                     return Err(PlanError::SignedPact { layer, tensor });
                 }
-                entries.push(PlanEntry { site: site.clone(), spec });
+                let entry = PlanEntry { site: site.clone(), spec };
+                check_fixed_range(&entry, &formats).map_err(PlanError::Range)?;
+                entries.push(entry);
             }
         }
         Ok(Self { entries })
