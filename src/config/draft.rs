@@ -255,7 +255,7 @@ fn coding_name(item: &Item) -> Option<String> {
 fn recode(table: &mut dyn TableLike, coding: &toml::Table) {
     let name = coding.get("coding").and_then(toml::Value::as_str).unwrap_or_default();
     let stays = |key: &str| {
-        if name.starts_with(MICROSCALING) && key != ESTIMATOR {
+        if name == FLOAT || name.starts_with(MICROSCALING) && key != ESTIMATOR {
             return false;
         }
         let group = NOT_OF_THE_CODING.iter().find(|group| group.contains(&key));

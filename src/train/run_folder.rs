@@ -298,7 +298,9 @@ pub(super) fn write_record<M: Module>(path: &Path, module: M) -> Result<(), Trai
 /// If the file is missing, damaged, or of another module.
 pub(super) fn read_record<M: Module>(path: &Path, module: M) -> Result<M, TrainError> {
     let failed = |reason| TrainError::File { action: "read", path: path.to_path_buf(), reason };
-    let record = ModuleRecord::load(path).map_err(|error| failed(error.to_string()))?;
+    let record = ModuleRecord::load(path).map_err(|error| {
+        failed(format!("{error}; if the file is damaged, delete it, and its run trains it again"))
+    })?;
     module.try_load_record(record).map_err(|error| {
         // It lists every tensor.
         let mut names = error.to_string();
