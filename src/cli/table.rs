@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Global, device};
+use super::{Failure, Global, device, tell};
 use crate::files::write_atomically;
 use crate::suite::{
     Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Table, Tally,
@@ -74,6 +74,10 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
     if args.dry_run {
         return list(&shard.of(all), global);
     }
+    // What a suite of hours ends with must not fail for a name that is wrong.
+    if let Some(readme) = &args.readme {
+        document(readme, &suite.name, "")?;
+    }
     let tally = match args.tables_only {
         true => Tally::default(),
         false => run_all(&args, &shard.of(all.clone()), global)?,
@@ -126,7 +130,7 @@ fn run_all(args: &TableArgs, groups: &[Group], global: &Global) -> Result<Tally,
         Processes { program, arguments, threads: threads(args.jobs), stop: stop.clone() };
     let total: usize = groups.iter().map(|group| group.all().count()).sum();
     let ended = AtomicUsize::new(0);
-    let tell = |cell: &Cell, event: Event| {
+    let watch = |cell: &Cell, event: Event| {
         let count = match event {
             Event::Started => ended.load(Ordering::SeqCst),
             _ => ended.fetch_add(1, Ordering::SeqCst) + 1,
@@ -135,10 +139,10 @@ fn run_all(args: &TableArgs, groups: &[Group], global: &Global) -> Result<Tally,
             drop_checkpoints(&cell.run);
         }
         if let (false, Some(line)) = (global.quiet, line(&event)) {
-            eprintln!("[{count}/{total}] {cell}: {line}");
+            tell(format_args!("[{count}/{total}] {cell}: {line}"));
         }
     };
-    Ok(run_cells(groups, &processes, args.jobs, &stop, &tell)?)
+    Ok(run_cells(groups, &processes, args.jobs, &stop, &watch)?)
 }
 
 /// The threads that each of several processes may use; `None` for one process, and where the user
@@ -183,20 +187,25 @@ fn stop_with_ctrl_c(stop: &Stop) {
     let stop = stop.clone();
     let handler = move || match stop.request() {
         true => std::process::exit(130),
-        false => eprintln!("\nstopping; press Ctrl-C again to stop at once"),
+        false => tell("\nstopping; press Ctrl-C again to stop at once"),
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("Ctrl-C will stop at once: {error}");
     }
 }
 
+/// The text of a document with a table between the markers of a suite.
+fn document(path: &Path, name: &str, table: &str) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::refused(format!("--readme: cannot read {}: {error}", path.display()))
+    })?;
+    Ok(replace_marked(&text, path, name, table)?)
+}
+
 fn update(readme: &Path, name: &str, table: &str) -> Result<(), Failure> {
-    let fail = |action: &str, error: std::io::Error| {
-        Failure::failed(format!("cannot {action} {}: {error}", readme.display()))
-    };
-    let text = std::fs::read_to_string(readme).map_err(|error| fail("read", error))?;
-    let new = replace_marked(&text, readme, name, table)?;
-    write_atomically(readme, |part| std::fs::write(part, new)).map_err(|error| fail("write", error))
+    let new = document(readme, name, table)?;
+    write_atomically(readme, |part| std::fs::write(part, new))
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", readme.display())))
 }
 
 fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {

@@ -17,6 +17,8 @@ pub struct Cell {
     pub column: Option<String>,
     /// The seed.
     pub seed: u64,
+    /// The evaluation split that the suite shows, where it names one.
+    pub split: Option<String>,
     /// The configuration.
     pub config: Config,
     /// Stands for the configuration without what it says of paths: a cell is done when a run of the
@@ -164,6 +166,7 @@ fn cell(
         task: task.name.clone(),
         column: column_name,
         seed,
+        split: task.split.clone(),
         config,
         run: runs.join(&suite.name).join(&task.slug).join(format!("{folder}-{fingerprint}")),
         kept: suite.out.join("cells").join(&task.slug).join(folder),
@@ -237,6 +240,7 @@ pub(super) mod tests {
             task: task.to_string(),
             column: column.map(str::to_string),
             seed,
+            split: None,
             config: config.clone(),
             fingerprint: "0".into(),
             run: PathBuf::new(),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::SuiteError;
 use super::error::closest;
@@ -41,11 +41,12 @@ pub struct SuiteTask {
 }
 
 /// `[[cell]]`: a coding of weights and activations, for every task.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Column {
     /// Its name in tables.
     pub name: String,
     /// Its name in paths.
+    #[serde(skip)]
     pub slug: String,
     /// The coding of weights; as the task's configuration says where there is none.
     pub weight: Option<toml::Table>,
@@ -168,7 +169,9 @@ impl RawTask {
             name,
             slug,
             config: self.config,
-            set: overrides(&self.set, &key("set"), |_| None)?,
+            set: overrides(&self.set, &key("set"), |name| {
+                (name == "train.seed").then_some("the suite sets; write `seeds` instead")
+            })?,
             seeds: self.seeds.unwrap_or_else(|| seeds.to_vec()),
             split: self.split,
         })

@@ -37,11 +37,13 @@ impl From<&str> for Entry {
 
 const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PTQ straight after \
     calibration, without training; of a coding that is not fine-tuned, PTQ is what counts. Every coding \
-    starts from the same float model of its task and seed and trains by the same recipe; the \
-    difference to float is taken seed by seed. \u{b1} is the standard deviation over seeds; a figure of a \
-    single seed is marked, with its standard error over the examples (SE) where it is known: binomial of \
-    an accuracy, else by the bootstrap. In bold: no coding of as many bits is better; level with it is \
-    what is behind by no more than the larger spread of the two (deviation, or SE). SQNR: the mean over \
+    starts from the same float model of its task and seed and trains by the recipe of the task, but for \
+    what its row sets; differences to float and to the best are taken seed by seed. \u{b1} is the standard \
+    deviation over seeds; a figure of a single seed is marked, with its standard error over the examples \
+    (SE) where it is known: binomial of an accuracy, else by the bootstrap. In bold: no coding of as many \
+    bits is better. Level with it is what is behind, over the seeds that both have, by no more than the \
+    deviation of that difference over seeds or the SE, whichever is larger; where neither is known, nothing \
+    is said. SQNR: the mean over \
     quantized weights / activations straight after calibration, in dB, and clipping's part of their \
     squared error. First and last layer: bits of weights / activations, - where they are not quantized. \
     Seconds are those of training, on a shared machine.";
@@ -51,6 +53,7 @@ impl Layout {
     pub(super) fn of(table: &Table) -> Self {
         let mut blocks = vec![Block::Text(format!("Suite `{}`. {LEGEND}", table.suite))];
         blocks.extend(overview(table));
+        blocks.extend(recipes(table));
         for task in &table.tasks {
             blocks.push(Block::Heading(task.task.clone()));
             blocks.push(Block::Text(about(task)));
@@ -72,7 +75,7 @@ fn overview(table: &Table) -> Vec<Block> {
     head.extend(tasks.iter().map(|task| {
         format!("{}, {}{}", task.task, task.metric.as_deref().unwrap_or("failed"), direction(task))
     }));
-    head.push("best or level".into());
+    head.extend(["best".into(), "best or level".into()]);
     let row = |index: usize| {
         let mut entries = vec![Entry::from(first.rows[index].cell.as_str())];
         entries.extend(tasks.iter().map(|task| {
@@ -80,17 +83,36 @@ fn overview(table: &Table) -> Vec<Block> {
             Entry { text: result(task, row), strong: is_best(row) }
         }));
         let standings = tasks.iter().filter_map(|task| task.rows[index].standing);
-        let ahead = standings.clone().filter(|standing| *standing != Standing::Behind).count();
-        entries.push(match standings.count() {
-            0 => "".into(),
-            tasks => format!("{ahead} of {tasks}").into(),
-        });
+        let tasks = standings.clone().count();
+        let count = |counts: fn(Standing) -> bool| match tasks {
+            0 => Entry::from(""),
+            tasks => {
+                format!("{} of {tasks}", standings.clone().filter(|s| counts(*s)).count()).into()
+            }
+        };
+        entries.push(count(|standing| standing == Standing::Best));
+        entries.push(count(|standing| standing != Standing::Behind));
         entries
     };
     let is_shown = |&index: &usize| tasks.iter().any(|task| is_known(&task.rows[index]));
     let rows: Vec<_> = (0..first.rows.len()).filter(is_shown).map(row).collect();
     let figures = (!rows.is_empty()).then_some(Block::Table { head, rows });
     figures.into_iter().chain(not_run(missing.iter().map(|task| &task.task))).collect()
+}
+
+/// What rows set besides their codings, of those that have been run.
+fn recipes(table: &Table) -> Option<Block> {
+    let is_shown = |index: usize| table.tasks.iter().any(|task| is_known(&task.rows[index + 1]));
+    let shown = table.cells.iter().enumerate().filter(|(index, _)| is_shown(*index));
+    let recipes: Vec<String> = shown
+        .filter(|(_, cell)| !cell.set.is_empty())
+        .map(|(_, cell)| {
+            let set: Vec<String> = cell.set.iter().map(|set| code(set)).collect();
+            format!("{} {}", code(&cell.name), set.join(", "))
+        })
+        .collect();
+    let text = format!("Rows that set more than their codings: {}.", recipes.join("; "));
+    (!recipes.is_empty()).then_some(Block::Text(text))
 }
 
 /// Whether anything came of a row.
@@ -157,7 +179,8 @@ fn details(task: &TaskTable) -> Option<Block> {
     ];
     let rows = task.rows.iter().filter(|row| is_known(row)).map(|row| {
         let unit = task.unit.unwrap_or(Unit::Points);
-        let calibrated = row.calibrated.map(|s| figure(unit, s, row.standard_error.calibrated));
+        let calibrated =
+            row.calibrated.map(|s| figure(unit, s, row.standard_error.calibrated, row.seeds.len()));
         let tuned = row.quantized.is_some() || row.calibrated.is_none();
         vec![
             row.cell.as_str().into(),
@@ -211,10 +234,10 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
     }
     groups.into_iter().map(move |(widths, rows)| {
         let of = |standing| rows.iter().filter(move |row| row.standing == Some(standing));
-        let best = of(Standing::Best).next().and_then(|row| row.result()).map_or(0.0, |s| s.mean);
         let behind = |row: &Row| {
-            let own = row.result().map_or(best, |statistic| statistic.mean);
-            format!("{} ({})", code(&row.cell), unit.change(best, own))
+            let change = row.to_best.map(|change| with_deviation(change, signed));
+            let (change, unit) = (change.unwrap_or_default(), unit.of_differences());
+            format!("{} ({change} {unit})", code(&row.cell))
         };
         let list = |names: Vec<String>| names.join(", ");
         let mut text = format!("At {widths} bits, best: ");
@@ -234,18 +257,31 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
 fn result(task: &TaskTable, row: &Row) -> String {
     let float = row.float.filter(|_| row.cell == "float");
     match (row.result().or(float), task.unit) {
-        (Some(statistic), Some(unit)) => figure(unit, statistic, row.error_of_result()),
+        (Some(statistic), Some(unit)) => {
+            figure(unit, statistic, row.error_of_result(), row.seeds.len())
+        }
         _ if !row.failed.is_empty() => "failed".into(),
         _ => "not run".into(),
     }
 }
 
-fn figure(unit: Unit, statistic: Statistic, error: Option<f64>) -> String {
+/// A figure with its spread, and of how many seeds it is, where those are not all that were asked for.
+fn figure(unit: Unit, statistic: Statistic, error: Option<f64>, asked: usize) -> String {
     let show = |value: f64| format!("{:.*}", decimals(unit, statistic.mean), unit.shown(value));
-    match (statistic.deviation, error) {
-        (None, Some(error)) => format!("{} (1 seed, SE {})", show(statistic.mean), show(error)),
-        (None, None) => format!("{} (1 seed)", show(statistic.mean)),
-        (Some(_), _) => with_deviation(statistic, show),
+    let seeds = match (statistic.seeds, asked) {
+        (1, 1) => "1 seed".into(),
+        (done, asked) if done == asked => String::new(),
+        (done, asked) => format!("{done} of {asked} seeds"),
+    };
+    let error = match statistic.deviation {
+        None => error.map(|error| format!("SE {}", show(error))),
+        Some(_) => None,
+    };
+    let notes: Vec<String> =
+        [seeds, error.unwrap_or_default()].into_iter().filter(|note| !note.is_empty()).collect();
+    match &notes[..] {
+        [] => with_deviation(statistic, show),
+        notes => format!("{} ({})", with_deviation(statistic, show), notes.join(", ")),
     }
 }
 
@@ -309,6 +345,7 @@ fn seeds(row: &Row) -> String {
 pub(super) struct Figures<'a> {
     task: &'a str,
     config: &'a str,
+    task_set: String,
     metric: Option<&'a str>,
     split: Option<&'a str>,
     examples: Option<usize>,
@@ -316,6 +353,8 @@ pub(super) struct Figures<'a> {
     weight_bits: Option<u32>,
     activation_bits: Option<u32>,
     seeds: usize,
+    missing_seeds: String,
+    other_float_seeds: String,
     float: Option<f64>,
     float_deviation: Option<f64>,
     calibrated: Option<f64>,
@@ -324,6 +363,8 @@ pub(super) struct Figures<'a> {
     quantized_deviation: Option<f64>,
     standard_error: Option<f64>,
     standing: Option<Standing>,
+    to_best: Option<f64>,
+    to_best_deviation: Option<f64>,
     weight_sqnr_db: Option<f64>,
     weight_clipping_share: Option<f64>,
     activation_sqnr_db: Option<f64>,
@@ -344,9 +385,11 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
     let mean = |statistic: Option<Statistic>| statistic.map(|s| s.mean);
     let deviation = |statistic: Option<Statistic>| statistic.and_then(|s| s.deviation);
     let failed = row.failed.iter().map(|f| format!("seed {}: {}", f.seed, f.reason));
+    let numbers = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
     Figures {
         task: &task.task,
         config: &task.config,
+        task_set: task.set.join(" "),
         metric: task.metric.as_deref(),
         split: task.split.as_deref(),
         examples: task.examples,
@@ -354,6 +397,8 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         weight_bits: row.weight_bits,
         activation_bits: row.activation_bits,
         seeds: row.runs.len(),
+        missing_seeds: numbers(&row.missing),
+        other_float_seeds: numbers(&row.other_float),
         float: mean(row.float),
         float_deviation: deviation(row.float),
         calibrated: mean(row.calibrated),
@@ -362,6 +407,8 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         quantized_deviation: deviation(row.quantized),
         standard_error: row.error_of_result(),
         standing: row.standing,
+        to_best: mean(row.to_best),
+        to_best_deviation: deviation(row.to_best),
         weight_sqnr_db: row.weight_errors.map(|errors| errors.sqnr_db),
         weight_clipping_share: row.weight_errors.map(|errors| errors.clipping_share),
         activation_sqnr_db: row.activation_errors.map(|errors| errors.sqnr_db),
@@ -386,12 +433,14 @@ mod tests {
     fn figures_show_their_spread_or_that_there_is_none() {
         let one = Statistic { mean: 0.972_22, deviation: None, seeds: 1 };
         let three = Statistic { mean: 0.972_22, deviation: Some(0.001_5), seeds: 3 };
-        assert_eq!(figure(Unit::Fraction, three, None), "97.22 \u{b1} 0.15");
-        assert_eq!(figure(Unit::Fraction, one, Some(0.008_66)), "97.22 (1 seed, SE 0.87)");
-        assert_eq!(figure(Unit::Fraction, one, None), "97.22 (1 seed)");
+        assert_eq!(figure(Unit::Fraction, three, None, 3), "97.22 \u{b1} 0.15");
+        assert_eq!(figure(Unit::Fraction, three, None, 5), "97.22 \u{b1} 0.15 (3 of 5 seeds)");
+        assert_eq!(figure(Unit::Fraction, one, Some(0.008_66), 1), "97.22 (1 seed, SE 0.87)");
+        assert_eq!(figure(Unit::Fraction, one, Some(0.008_66), 3), "97.22 (1 of 3 seeds, SE 0.87)");
+        assert_eq!(figure(Unit::Fraction, one, None, 1), "97.22 (1 seed)");
         let perplexity = |mean| Statistic { mean, deviation: Some(0.004_4), seeds: 2 };
-        assert_eq!(figure(Unit::Ratio, perplexity(2.545_6), None), "2.546 \u{b1} 0.004");
-        assert_eq!(figure(Unit::Ratio, perplexity(118.251), None), "118.25 \u{b1} 0.00");
+        assert_eq!(figure(Unit::Ratio, perplexity(2.545_6), None, 2), "2.546 \u{b1} 0.004");
+        assert_eq!(figure(Unit::Ratio, perplexity(118.251), None, 2), "118.25 \u{b1} 0.00");
         assert_eq!(with_deviation(perplexity(-1.0), signed), "-1.00 \u{b1} 0.00");
         assert_eq!(with_deviation(perplexity(-0.001), signed), "+0.00 \u{b1} 0.00");
     }

@@ -153,7 +153,7 @@ impl Record {
     }
 
     /// Keeps the result of a run that ended: its summary, its configuration, the layer error log,
-    /// and the epochs of the metrics log.
+    /// and the epochs of the metrics log. A failure, if it lacks the split that the suite shows.
     ///
     /// # Errors
     ///
@@ -163,6 +163,14 @@ impl Record {
         let text = fs::read_to_string(&path).map_err(|e| SuiteError::file("read", &path, e))?;
         let summary: RunSummary =
             serde_json::from_str(&text).map_err(|e| SuiteError::file("read", &path, e))?;
+        let splits: Vec<&str> = summary.splits.float.iter().map(|s| s.split.as_str()).collect();
+        if let Some(split) = cell.split.as_ref().filter(|split| !splits.contains(&split.as_str())) {
+            let reason = format!(
+                "the suite asks for the split `{split}`, the task has {}",
+                splits.join(", ")
+            );
+            return Self::keep_failure(cell, &reason);
+        }
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
         let layers = cell.run.join(LAYERS);
@@ -175,12 +183,15 @@ impl Record {
         Ok(record)
     }
 
-    /// Keeps why a run failed.
+    /// Keeps why a run failed. A result of an earlier run, repeated for its model, stays.
     ///
     /// # Errors
     ///
-    /// If it cannot be written.
+    /// If an earlier record cannot be read, or this one not be written.
     pub fn keep_failure(cell: &Cell, reason: &str) -> Result<Self, SuiteError> {
+        if let Some(earlier) = Self::load(cell)?.filter(Self::is_done) {
+            return Ok(earlier);
+        }
         let record = Self::new(cell, Outcome::Failed { reason: reason.to_string() });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
         record.save(cell)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{Cell, Group, Ran, Record, Runner, Stop, SuiteError};
+use super::{Cell, Group, Outcome, Ran, Record, Runner, Stop, SuiteError};
 
 /// What happens to a cell.
 #[derive(Clone, Debug)]
@@ -183,6 +183,12 @@ impl Suite<'_> {
             Ran::Done => Record::keep_result(cell).map(Some),
             Ran::Failed(reason) => Record::keep_failure(cell, reason).map(Some),
             Ran::Stopped | Ran::Elsewhere => Ok(None),
+        };
+        let ran = match (&kept, ran) {
+            (Ok(Some(Record { outcome: Outcome::Failed { reason }, .. })), Ran::Done) => {
+                Ran::Failed(reason.clone())
+            }
+            (_, ran) => ran,
         };
         let mut queue = self.lock();
         queue.states[group][index] = State::Ended;

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::statistic::binomial_error;
-use super::{Cell, Column, Group, Outcome, Record, RunScore, RunSummary, Statistic, Suite};
+use super::{
+    Cell, Column, Group, Outcome, Record, RunMetric, RunScore, RunSummary, Statistic, Suite,
+};
 use super::{SuiteError, SuiteTask, TensorErrors};
 use crate::config::{Config, Select};
 use crate::tasks::Unit;
@@ -14,6 +16,8 @@ use crate::train::LayerBits;
 pub struct Table {
     /// The suite's name.
     pub suite: String,
+    /// What its cells set.
+    pub cells: Vec<Column>,
     /// One for each task.
     pub tasks: Vec<TaskTable>,
 }
@@ -62,8 +66,11 @@ pub struct Row {
     /// Standard errors over the examples, where there is a single seed.
     pub standard_error: StandardError,
     /// Where it stands among the cells of as many bits on this task (after fine-tuning, where the
-    /// cell does); none without such a cell.
+    /// cell does); none without such a cell, and where neither seeds nor examples tell how far
+    /// figures are sure.
     pub standing: Option<Standing>,
+    /// What it is above the best of those, seed by seed, in the unit of differences.
+    pub to_best: Option<Statistic>,
     /// How far quantized weights are from float ones straight after calibration.
     pub weight_errors: Option<TensorErrors>,
     /// The same of activations.
@@ -97,8 +104,9 @@ pub struct Row {
 pub enum Standing {
     /// None is better.
     Best,
-    /// The best is better by no more than the larger spread of the two: the deviation over seeds, or
-    /// the standard error of a single one.
+    /// It does not have all the seeds to be the best, or the best is better, on the seeds that both
+    /// have, by no more than the deviation of that difference over seeds or the standard error over
+    /// the examples, whichever is larger.
     Level,
     /// The best is better by more.
     Behind,
@@ -152,7 +160,8 @@ impl Table {
                 groups.iter().filter(|group| group.float.task == task.name).collect();
             TaskTable::gather(task, &suite.columns, &of_task)
         });
-        Ok(Self { suite: suite.name.clone(), tasks: tasks.collect::<Result<_, _>>()? })
+        let tasks = tasks.collect::<Result<_, _>>()?;
+        Ok(Self { suite: suite.name.clone(), cells: suite.columns.clone(), tasks })
     }
 }
 
@@ -171,7 +180,7 @@ impl TaskTable {
             None => None,
         };
         if let Some(summary) = &known {
-            rank(&mut rows, summary.metric.higher_is_better);
+            rank(task, &mut rows, &summary.metric)?;
         }
         Ok(Self {
             task: task.name.clone(),
@@ -214,14 +223,9 @@ impl Row {
         let values = |of: fn(&Scores) -> Option<&RunScore>| -> Vec<f64> {
             found.iter().filter_map(of).map(|score| score.value).collect()
         };
-        let accuracy = runs.first().is_some_and(|run| run.summary.metric.name == "accuracy");
-        let single = |of: fn(&Scores) -> Option<&RunScore>| {
-            let [scores] = &found[..] else { return None };
-            let score = of(scores)?;
-            match accuracy {
-                true => Some(binomial_error(score.value, score.examples)),
-                false => score.standard_error,
-            }
+        let single = |of: fn(&Scores) -> Option<&RunScore>| match (&found[..], &runs[..]) {
+            ([scores], [run]) => standard_error(&run.summary.metric, of(scores)?),
+            _ => None,
         };
         let differences: Vec<f64> = found
             .iter()
@@ -261,6 +265,7 @@ impl Row {
                 quantized: single(|scores| scores.quantized.as_ref()),
             },
             standing: None,
+            to_best: None,
             weight_errors: TensorErrors::mean(of_weights.into_iter()),
             activation_errors: TensorErrors::mean(of_activations.into_iter()),
             first_layer: summary.map(|summary| summary.first_layer.clone()),
@@ -281,9 +286,19 @@ impl Row {
         self.quantized.or(self.calibrated)
     }
 
-    /// How far that is sure: the deviation over seeds, or the standard error of a single one.
-    fn spread(&self) -> Option<f64> {
-        self.result()?.deviation.or(self.error_of_result())
+    /// The scores that it is ranked by.
+    fn results(&self, task: &SuiteTask) -> Result<Vec<Ranked>, SuiteError> {
+        let mut ranked = Vec::new();
+        for run in &self.runs {
+            let scores = scores(task, &run.summary)?;
+            let score = scores.quantized.or(scores.calibrated);
+            ranked.extend(score.map(|score| Ranked {
+                seed: run.seed,
+                value: score.value,
+                error: standard_error(&run.summary.metric, &score),
+            }));
+        }
+        Ok(ranked)
     }
 
     /// The standard error of what the cell ends with; of the float model, where that is all.
@@ -331,31 +346,100 @@ fn find_other_floats(task: &SuiteTask, rows: &mut [Row]) -> Result<(), SuiteErro
     Ok(())
 }
 
-/// Says of each row with rivals of as many bits where it stands among them.
-fn rank(rows: &mut [Row], higher_is_better: bool) {
-    let rivals: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let bits = (row.weight_bits?, row.activation_bits?);
-            let mean = row.result()?.mean;
-            Some((bits, if higher_is_better { mean } else { -mean }, row.spread().unwrap_or(0.0)))
-        })
-        .collect();
-    for (row, own) in rows.iter_mut().zip(&rivals) {
-        let Some((bits, figure, spread)) = own else { continue };
-        let group = rivals.iter().flatten().filter(|(other, ..)| other == bits);
-        let best = group.clone().map(|&(_, figure, _)| figure).fold(f64::NEG_INFINITY, f64::max);
-        let spread_of_best = group
-            .clone()
-            .filter(|&&(_, figure, _)| figure == best)
-            .fold(0.0, |most: f64, &(_, _, spread)| most.max(spread));
-        row.standing = match best - figure {
-            _ if group.count() < 2 => None,
-            0.0 => Some(Standing::Best),
-            lead if lead <= spread.max(spread_of_best) => Some(Standing::Level),
-            _ => Some(Standing::Behind),
-        };
+/// The standard error over the examples: binomial of an accuracy, else what the run has estimated.
+fn standard_error(metric: &RunMetric, score: &RunScore) -> Option<f64> {
+    match metric.name.as_str() {
+        "accuracy" => Some(binomial_error(score.value, score.examples)),
+        _ => score.standard_error,
     }
+}
+
+/// What a run is ranked by.
+struct Ranked {
+    seed: u64,
+    value: f64,
+    error: Option<f64>,
+}
+
+/// Says of each row with rivals of as many bits where it stands among them.
+fn rank(task: &SuiteTask, rows: &mut [Row], metric: &RunMetric) -> Result<(), SuiteError> {
+    let results = rows.iter().map(|row| row.results(task)).collect::<Result<Vec<_>, _>>()?;
+    let widths = |row: &Row| [row.weight_bits, row.activation_bits];
+    let mut groups: Vec<([Option<u32>; 2], Vec<usize>)> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        if widths(row) == [None; 2] || results[index].is_empty() {
+            continue;
+        }
+        match groups.iter_mut().find(|(other, _)| *other == widths(row)) {
+            Some((_, group)) => group.push(index),
+            None => groups.push((widths(row), vec![index])),
+        }
+    }
+    for (_, group) in groups.iter().filter(|(_, group)| group.len() > 1) {
+        let seeds = group.iter().map(|&index| results[index].len()).max().unwrap_or(0);
+        let is_complete = |index: &usize| results[*index].len() == seeds;
+        let goodness = |index: usize| {
+            let sum: f64 = results[index].iter().map(|run| run.value).sum();
+            if metric.higher_is_better { sum } else { -sum }
+        };
+        let Some(best) = group
+            .iter()
+            .copied()
+            .filter(is_complete)
+            .reduce(|best, index| if goodness(index) > goodness(best) { index } else { best })
+        else {
+            continue;
+        };
+        for &index in group {
+            let comparison = compare(&results[index], &results[best], metric);
+            let Some(Comparison { lead, spread, change }) = comparison else { continue };
+            rows[index].to_best = Some(change);
+            rows[index].standing = match spread {
+                _ if lead <= 0.0 && is_complete(&index) => Some(Standing::Best),
+                _ if lead <= 0.0 => Some(Standing::Level),
+                Some(spread) if lead <= spread => Some(Standing::Level),
+                Some(_) => Some(Standing::Behind),
+                None => None,
+            };
+        }
+        // The best of those that nothing can be said of is none.
+        if group.iter().filter(|&&index| rows[index].standing.is_some()).count() < 2 {
+            rows[best].standing = None;
+        }
+    }
+    Ok(())
+}
+
+/// A row beside the best, over the seeds that both have.
+struct Comparison {
+    /// By how much the best is better, in the metric's own unit.
+    lead: f64,
+    /// How far that is sure: the larger of its deviation over seeds and the standard error over the
+    /// examples.
+    spread: Option<f64>,
+    /// What the row is above the best, in the unit of differences.
+    change: Statistic,
+}
+
+fn compare(own: &[Ranked], best: &[Ranked], metric: &RunMetric) -> Option<Comparison> {
+    let of_best = |run: &Ranked| best.iter().find(|other| other.seed == run.seed);
+    let pairs: Vec<(&Ranked, &Ranked)> =
+        own.iter().filter_map(|run| Some((run, of_best(run)?))).collect();
+    let sign = if metric.higher_is_better { 1.0 } else { -1.0 };
+    let leads: Vec<f64> = pairs.iter().map(|(own, best)| sign * (best.value - own.value)).collect();
+    let changes: Vec<f64> =
+        pairs.iter().map(|(own, best)| metric.unit.difference(best.value, own.value)).collect();
+    let lead = Statistic::of(&leads)?;
+    let error = |runs: &mut dyn Iterator<Item = &Ranked>| {
+        let errors: Vec<f64> = runs.filter_map(|run| run.error).collect();
+        Statistic::of(&errors).map(|statistic| statistic.mean)
+    };
+    let errors = [
+        error(&mut pairs.iter().map(|(own, _)| *own)),
+        error(&mut pairs.iter().map(|(_, best)| *best)),
+    ];
+    let spread = errors.into_iter().chain([lead.deviation]).flatten().reduce(f64::max);
+    Some(Comparison { lead: lead.mean, spread, change: Statistic::of(&changes)? })
 }
 
 fn epoch(config: &Config, quantized: bool) -> String {
@@ -508,7 +592,8 @@ mod tests {
         assert_eq!(b.missing, [3]);
         assert_eq!(b.weight_bits, Some(4), "a sign, two and one");
         let standings = [float, a, b].map(|row| row.standing);
-        assert_eq!(standings, [None, Some(Standing::Best), Some(Standing::Level)]);
+        // On their common seed it is 0.05 behind, more than its standard error.
+        assert_eq!(standings, [None, Some(Standing::Best), Some(Standing::Behind)]);
         assert_eq!(float.missing, [1, 2, 3]);
     }
 
@@ -549,31 +634,102 @@ mod tests {
         assert_eq!((table.rows[1].quantized, &table.rows[1].missing[..]), (None, &[1][..]));
     }
 
+    /// The standings of `a` and `b` after results of theirs, one for each seed, and what `b` is to the
+    /// best.
+    fn standings(
+        metric: (&str, bool),
+        a: &[Option<f64>],
+        b: &[Option<f64>],
+    ) -> ([Option<Standing>; 2], Option<Statistic>) {
+        let folder = tempfile::tempdir().unwrap();
+        let seeds: Vec<u64> = (1..=a.len() as u64).collect();
+        let groups = groups(folder.path(), &seeds);
+        for (index, group) in groups.iter().enumerate() {
+            for (cell, value) in group.cells.iter().zip([a[index], b[index]]) {
+                let Some(value) = value else { continue };
+                let mut summary = summary(metric.0, 0.9, 0.5, value);
+                summary.metric.higher_is_better = metric.1;
+                if metric.0 == "unsure" {
+                    summary.splits.quantized[0].standard_error = None;
+                }
+                keep(cell, done(summary));
+            }
+        }
+        let rows = gather(&task(None, &seeds), &groups).unwrap().rows;
+        assert_eq!(rows[0].standing, None, "the float runs");
+        ([rows[1].standing, rows[2].standing], rows[2].to_best)
+    }
+
     #[test]
     fn a_row_is_best_level_or_behind_among_those_of_as_many_bits() {
+        use Standing::{Behind, Best, Level};
+        let one = |metric, a, b| standings(metric, &[Some(a)], &[Some(b)]).0.map(Option::unwrap);
+        let accuracy = ("accuracy", true);
+        assert_eq!(one(accuracy, 0.8, 0.8), [Best, Best], "a tie is shared");
+        // The standard error is 0.04 of 0.8, and 0.046 of 0.7.
+        assert_eq!(one(accuracy, 0.8, 0.77), [Best, Level]);
+        assert_eq!(one(accuracy, 0.8, 0.7), [Best, Behind]);
+        assert_eq!(one(("accuracy", false), 0.8, 0.77), [Level, Best]);
+        assert_eq!(one(("accuracy", false), 0.8, 0.7), [Behind, Best]);
+        assert_eq!(
+            standings(("unsure", true), &[Some(0.8)], &[Some(0.7)]).0,
+            [None; 2],
+            "nothing tells how far a single seed is sure"
+        );
+    }
+
+    #[test]
+    fn rows_are_compared_over_the_seeds_that_both_have() {
+        use Standing::{Behind, Best, Level};
+        let (found, to_best) = standings(
+            ("unsure", true),
+            &[Some(0.9), Some(0.6), Some(0.75)],
+            &[Some(0.89), Some(0.58), Some(0.74)],
+        );
+        assert_eq!(found, [Some(Best), Some(Behind)], "a seed moves both alike");
+        near(to_best.map(|change| change.mean), -4.0 / 3.0);
+        let unlike = [Some(0.88), Some(0.61), Some(0.74)];
+        let (found, _) = standings(("unsure", true), &[Some(0.9), Some(0.6), Some(0.75)], &unlike);
+        assert_eq!(found, [Some(Best), Some(Level)], "0.0067 with a deviation of 0.015");
+        // The standard error over the examples counts as well: 0.03.
+        let near_it = [Some(0.88), Some(0.58), Some(0.73)];
+        let (found, _) =
+            standings(("slot F1", true), &[Some(0.9), Some(0.6), Some(0.75)], &near_it);
+        assert_eq!(found, [Some(Best), Some(Level)]);
+
+        // Without all seeds a row is not the best; the seeds it lacks do not count against it.
+        let lucky = [Some(0.95), None, None];
+        let (found, to_best) =
+            standings(("slot F1", true), &[Some(0.9), Some(0.6), Some(0.75)], &lucky);
+        assert_eq!(found, [Some(Best), Some(Level)]);
+        near(to_best.map(|change| change.mean), 5.0);
+    }
+
+    #[test]
+    fn rows_of_other_widths_are_no_rivals_and_weights_alone_may_be_quantized() {
         let folder = tempfile::tempdir().unwrap();
         let groups = groups(folder.path(), &[1]);
         for cell in &groups[0].cells {
             keep(cell, done(summary("accuracy", 0.9, 0.5, 0.8)));
         }
-        let mut rows = gather(&task(None, &[1]), &groups).unwrap().rows;
-        let standings = |rows: &[Row]| [0, 1, 2].map(|index: usize| rows[index].standing);
-        let (best, level) = (Some(Standing::Best), Some(Standing::Level));
-        assert_eq!(standings(&rows), [None, best, best], "a tie is shared");
-        // Standard errors: 0.04 of 0.8, 0.046 of 0.7 as it was set.
-        for (higher_is_better, value, expected) in [
-            (true, 0.77, [best, level]),
-            (true, 0.7, [best, Some(Standing::Behind)]),
-            (false, 0.77, [level, best]),
-            (false, 0.7, [Some(Standing::Behind), best]),
+        let task = task(None, &[1]);
+        let mut rows = gather(&task, &groups).unwrap().rows;
+        let metric = rows[1].runs[0].summary.metric.clone();
+        for (widths, expected) in [
+            ([Some(3), Some(8)], None),
+            ([Some(4), None], None),
+            ([Some(4), Some(8)], Some(Standing::Best)),
         ] {
-            rows[2].quantized = Statistic::of(&[value]);
-            rank(&mut rows, higher_is_better);
-            assert_eq!(standings(&rows)[1..], expected, "{value}");
+            [rows[2].weight_bits, rows[2].activation_bits] = widths;
+            rows.iter_mut().for_each(|row| row.standing = None);
+            rank(&task, &mut rows, &metric).unwrap();
+            assert_eq!([rows[1].standing, rows[2].standing], [expected; 2], "{widths:?}");
         }
-        rows[2].weight_bits = Some(3);
-        rank(&mut rows, true);
-        assert_eq!(standings(&rows), [None; 3], "none has a rival");
+        for row in &mut rows[1..] {
+            row.activation_bits = None;
+        }
+        rank(&task, &mut rows, &metric).unwrap();
+        assert_eq!(rows[1].standing, Some(Standing::Best));
     }
 
     #[test]
