@@ -157,6 +157,14 @@ fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| format!("{value:.4}"))
 }
 
+/// The figures of a row, each with its standard error where it is known.
+fn measured(row: &MetricRow) -> [String; 3] {
+    std::array::from_fn(|stage| match row.errors[stage] {
+        Some(error) => format!("{} ± {error:.4}", number(row.values[stage])),
+        None => number(row.values[stage]),
+    })
+}
+
 fn change(from: Option<f64>, to: Option<f64>) -> String {
     from.zip(to).map_or("–".into(), |(from, to)| format!("{:+.4}", to - from).replace('-', "−"))
 }
@@ -225,19 +233,14 @@ fn metric(run: &Run) -> String {
     let Some(summary) = &run.summary else { return String::new() };
     let rows = summary.metrics().into_iter().map(|row| {
         let [float, calibrated, quantized] = row.values;
-        vec![
-            row.split,
-            row.metric,
-            grouped(row.examples),
-            number(float),
-            number(calibrated),
-            number(quantized),
-            change(float, quantized.or(calibrated)),
-        ]
+        let mut cells = vec![row.split.clone(), row.metric.clone(), grouped(row.examples)];
+        cells.extend(measured(&row));
+        cells.push(change(float, quantized.or(calibrated)));
+        cells
     });
     let table = Table {
         caption: "What the task measures on each split, of the float model, straight after calibration, and after \
-                  fine-tuning",
+                  fine-tuning; ± is the standard error over the examples",
         columns: &[
             ("split", false),
             ("metric", false),
@@ -440,21 +443,20 @@ fn compared_metrics(runs: &[Run]) -> String {
         };
         for row in summary.metrics() {
             let [float, calibrated, quantized] = row.values;
-            rows.push(vec![
+            let mut cells = vec![
                 run.name.clone(),
                 summary.task.clone(),
                 summary.seed.to_string(),
-                row.split,
-                row.metric,
-                number(float),
-                number(calibrated),
-                number(quantized),
-                change(float, quantized.or(calibrated)),
-            ]);
+                row.split.clone(),
+                row.metric.clone(),
+            ];
+            cells.extend(measured(&row));
+            cells.push(change(float, quantized.or(calibrated)));
+            rows.push(cells);
         }
     }
     let table = Table {
-        caption: "What each run measured on every split",
+        caption: "What each run measured on every split; ± is the standard error over the examples",
         columns: &[
             ("run", false),
             ("task", false),

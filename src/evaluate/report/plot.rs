@@ -144,6 +144,10 @@ pub(super) struct Canvas<'a>(DrawingArea<SVGBackend<'a>, Shift>);
 impl Canvas<'_> {
     /// A line of `width` pixels through all points.
     pub(super) fn line(&self, points: &[Point], ink: Ink, dash: Dash, width: f64, opacity: f64) {
+        // Of a stage without epochs there is nothing to draw.
+        if points.is_empty() {
+            return;
+        }
         let style = stroke(ink, dash, width, opacity);
         let points: Vec<_> = points.iter().copied().map(at).collect();
         self.0.draw(&PathElement::new(points, style)).expect(IN_MEMORY);

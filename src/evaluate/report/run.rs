@@ -72,6 +72,8 @@ pub(super) struct Splits {
 pub(super) struct Score {
     pub(super) split: String,
     pub(super) value: f64,
+    #[serde(default)]
+    pub(super) standard_error: Option<f64>,
     pub(super) examples: u64,
     #[serde(default)]
     pub(super) others: Vec<Other>,
@@ -81,6 +83,8 @@ pub(super) struct Score {
 pub(super) struct Other {
     pub(super) name: String,
     pub(super) value: f64,
+    #[serde(default)]
+    pub(super) standard_error: Option<f64>,
 }
 
 /// The metric of one split at each stage where it was measured.
@@ -90,6 +94,8 @@ pub(super) struct MetricRow {
     pub(super) examples: u64,
     /// Of the float, the calibrated and the quantized model.
     pub(super) values: [Option<f64>; 3],
+    /// Their standard errors over the examples.
+    pub(super) errors: [Option<f64>; 3],
 }
 
 impl Summary {
@@ -100,19 +106,20 @@ impl Summary {
         for score in float {
             let names = score.others.iter().map(|other| other.name.as_str());
             for metric in std::iter::once(self.metric.name.as_str()).chain(names) {
-                let value = |scores: &[Score]| {
+                let measured = [float, calibrated, quantized].map(|scores| {
                     let score = scores.iter().find(|other| other.split == score.split)?;
                     let other = score.others.iter().find(|other| other.name == metric);
                     match metric == self.metric.name {
-                        true => Some(score.value),
-                        false => other.map(|other| other.value),
+                        true => Some((score.value, score.standard_error)),
+                        false => other.map(|other| (other.value, other.standard_error)),
                     }
-                };
+                });
                 rows.push(MetricRow {
                     split: score.split.clone(),
                     metric: metric.to_string(),
                     examples: score.examples,
-                    values: [value(float), value(calibrated), value(quantized)],
+                    values: measured.map(|found| Some(found?.0)),
+                    errors: measured.map(|found| found?.1),
                 });
             }
         }

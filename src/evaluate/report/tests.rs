@@ -21,7 +21,7 @@ const SUMMARY: &str = r#"{
     "float": [{"split": "valid", "value": 0.9, "examples": 100, "others": [{"name": "top-5", "value": 0.99}]},
               {"split": "test", "value": 0.88, "examples": 50}],
     "calibrated": [{"split": "valid", "value": 0.7, "examples": 100}, {"split": "test", "value": 0.69, "examples": 50}],
-    "quantized": [{"split": "valid", "value": 0.85, "examples": 100}, {"split": "test", "value": 0.86, "examples": 50}]
+    "quantized": [{"split": "valid", "value": 0.85, "standard_error": 0.0357, "examples": 100}, {"split": "test", "value": 0.86, "examples": 50}]
   }
 }"#;
 
@@ -270,7 +270,8 @@ fn rows(page: &str, section: &str) -> Vec<Vec<String>> {
 fn tables_hold_the_figures() {
     let page = page(&run());
     let metric = rows(&page, "metric");
-    assert_eq!(metric[1], ["valid", "accuracy", "100", "0.9000", "0.7000", "0.8500", "−0.0500"]);
+    let quantized = "0.8500 ± 0.0357";
+    assert_eq!(metric[1], ["valid", "accuracy", "100", "0.9000", "0.7000", quantized, "−0.0500"]);
     assert_eq!(metric[2], ["valid", "top-5", "100", "0.9900", "–", "–", "–"]);
     assert_eq!(metric[3], ["test", "accuracy", "50", "0.8800", "0.6900", "0.8600", "−0.0200"]);
     let plan = rows(&page, "plan");
@@ -318,6 +319,7 @@ fn a_comparison_has_every_run_in_its_table_and_its_plots() {
     let page = comparison(&runs);
     let metric = rows(&page, "metric");
     assert_eq!(metric[1][..4], ["run-0", "digits", "7", "valid"]);
+    assert_eq!(metric[1][7], "0.8500 ± 0.0357");
     assert_eq!(metric[7][..2], ["run-2", "not finished"]);
     let errors = rows(&page, "errors");
     assert_eq!(errors[0], ["layer", "tensor", "run-0", "run-1", "run-2"]);
