@@ -235,13 +235,15 @@ fn launch_apply_mask(grad: CubeTensor, mask: CubeTensor) -> CubeTensor {
         return grad;
     }
     let (client, vector) = (grad.client.clone(), vector_size(elements));
-    let out = match grad.can_mut() {
+    // Asked before there is a clone, which shares the buffer.
+    let in_place = grad.can_mut();
+    let out = match in_place {
         true => grad.clone(),
         false => empty_like(&grad, grad.shape(), grad.dtype),
     };
     let cube_dim = CubeDim::new(&client, words(elements));
     let dtype = dtype_to_storage_type(grad.dtype);
-    let argument = match grad.can_mut() {
+    let argument = match in_place {
         true => out.as_tensor_alias(0).into_buffer_arg(),
         false => out.clone().into_buffer_arg(),
     };
@@ -335,11 +337,13 @@ fn scale_index(element: usize, grid: &Grid, #[comptime] sharing: Sharing) -> usi
     }
 }
 
-/// `1 / scale`, exact for a power of two, which a GPU's division need not be.
+/// `1 / scale`, exact for a power of two whose inverse is a normal number, which a GPU's division need
+/// not be.
 #[cube]
 fn inverse(scale: f32) -> f32 {
     let bits = u32::reinterpret(scale);
-    select((bits & 0x7f_ffff) == 0, f32::reinterpret((254u32 << 23) - bits), 1.0f32 / scale)
+    let exact = (bits & 0x7f_ffff) == 0 && bits < (254u32 << 23);
+    select(exact, f32::reinterpret((254u32 << 23) - bits), 1.0f32 / scale)
 }
 
 /// [`Quantizer::quantize`]. The underflow region is rounded in integers: adding and subtracting
