@@ -334,6 +334,15 @@ activation = { coding = "float" }
     }
 
     #[test]
+    fn no_coding_leaves_no_keys_of_one() {
+        let mut draft = draft(TEXT);
+        let float = coding("coding = \"float\"");
+        assert!(draft.set_coding(Quantized::Activation, &float));
+        assert_eq!(quant(&draft)["activation"], toml::Value::Table(float));
+        draft.check().unwrap();
+    }
+
+    #[test]
     fn a_coding_may_bring_its_own_range_and_granularity() {
         let mut draft = draft(TEXT);
         let group = coding(

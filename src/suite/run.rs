@@ -302,6 +302,40 @@ mod tests {
         assert!(!record.is_done());
     }
 
+    /// A float run that is repeated for its model, and a run that lacks the split of the suite.
+    #[test]
+    fn a_result_outlives_a_failed_repetition_and_a_wrong_split_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut groups = groups(folder.path());
+        let layer = r#"{"layer": "l", "weight": null, "activation": null}"#;
+        let summary = format!(
+            r#"{{"metric": {{"name": "accuracy", "unit": "fraction", "higher_is_better": true}},
+            "seconds": {{"float": 1, "quantized": 0}}, "first_layer": {layer}, "last_layer": {layer},
+            "splits": {{"float": [{{"split": "valid", "value": 0.5, "examples": 9}}],
+            "calibrated": [], "quantized": []}}, "version": "1", "commit": null}}"#
+        );
+        let float = &mut groups[0].float;
+        float.run = folder.path().join("run");
+        std::fs::create_dir_all(&float.run).unwrap();
+        std::fs::write(float.run.join("summary.json"), summary).unwrap();
+        assert!(Record::keep_result(float).unwrap().is_done());
+        Record::keep_failure(float, "no").unwrap();
+        assert!(Record::load(float).unwrap().unwrap().is_done());
+
+        let other = &mut groups[1].float;
+        other.run = folder.path().join("run");
+        other.split = Some("dev".into());
+        let runner = Scripted {
+            ends: HashMap::from([("y, float, seed 1".into(), Ran::Done)]),
+            ..Scripted::default()
+        };
+        let tally = run(&groups, &runner, 1, &Stop::default(), &|_, _| {}).unwrap();
+        assert_eq!(tally, Tally { failed: 3, elsewhere: 3, ..Tally::default() });
+        let record = Record::load(&groups[1].float).unwrap().unwrap();
+        let Outcome::Failed { reason } = record.outcome else { panic!("{record:?}") };
+        assert_eq!(reason, "the suite asks for the split `dev`, the task has valid");
+    }
+
     #[test]
     fn nothing_begins_after_a_stop() {
         let folder = tempfile::tempdir().unwrap();

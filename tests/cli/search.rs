@@ -56,6 +56,57 @@ fn every_objective_keeps_the_budget_and_beats_one_coding_for_all() {
 }
 
 #[test]
+fn a_plan_keeps_the_recipes_of_the_rules_that_it_follows() {
+    let workspace = workspace();
+    let rule =
+        "quant.layer=[{match='classifier', weight={learn-range='lsq', estimator='identity'}}]";
+    for (default, expected) in
+        [("none", [Value::Null, "lsq".into()]), ("tqt", ["tqt".into(), "lsq".into()])]
+    {
+        let default = format!("quant.weight.learn-range={default}");
+        let set = ["--set", rule, "--set", &default];
+        let budget = ["--average-bits", "4", "--out", "plan.toml"];
+        search(&workspace, &[&budget[..], &set].concat()).success();
+        let plan = ["plan", "config.toml", "--quiet", "--json", "--plan", "plan.toml"];
+        let rows = workspace.ausn(plan.into_iter().chain(set)).success().json();
+        let learned: Vec<Value> = ["lstm.input", "classifier"]
+            .iter()
+            .map(|layer| {
+                let rows = rows.as_array().unwrap();
+                let row = rows.iter().find(|r| r["layer"] == *layer && r["tensor"] == "weight");
+                row.unwrap_or_else(|| panic!("{layer}: {rows:?}"))["learn_range"].clone()
+            })
+            .collect();
+        assert_eq!(learned, expected, "{default}");
+    }
+    let plan = workspace.read("plan.toml");
+    assert!(
+        plan.contains("estimator = \"identity\"") && plan.contains("normalize = false"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn a_plan_shows_what_a_search_chooses_and_refuses_what_cannot_be() {
+    let workspace = workspace();
+    let budget = ["plan", "config.toml", "--quiet", "--set", "quant.search.average-bits=3"];
+    let plan = || workspace.ausn(budget);
+    plan().success().prints(["* is chosen from data in calibration, of weights by the search"]);
+    let rows = workspace.ausn(budget.into_iter().chain(["--json"])).success().json();
+    let weights = rows.as_array().unwrap().iter().filter(|row| row["tensor"] == "weight");
+    assert!(weights.clone().count() > 0 && weights.clone().all(|row| row["bits"].is_null()));
+
+    let fixed = ["--set", "quant.weight.range=fixed", "--set", "quant.weight.range-exponent=500"];
+    workspace.ausn(["plan", "config.toml"].into_iter().chain(fixed)).code(2).says(["500"]);
+    let nothing =
+        ["--from", "float", "--rounding", "learned", "--set", "quant.weight.coding=float"];
+    workspace
+        .ausn(["quantize", "config.toml"].into_iter().chain(nothing))
+        .code(2)
+        .says(["quant.post-training", "no weight is given a coding"]);
+}
+
+#[test]
 fn a_plan_is_written_and_trained() {
     let workspace = workspace();
     let found = search(&workspace, &["--average-bits", "4", "--out", "plan.toml", "--json"]);

@@ -297,6 +297,20 @@ set = {{ "model.bert.initializer-range" = 1e30 }}
 }
 
 #[test]
+fn what_would_fail_at_the_end_is_refused_at_the_start() {
+    let workspace = workspace(SUITE);
+    workspace.write("empty.md", "no place");
+    for (readme, said) in
+        [("absent.md", "--readme: cannot read absent.md"), ("empty.md", "empty.md")]
+    {
+        workspace.ausn(["table", "suite.toml", "--readme", readme]).code(2).says([said]);
+        assert!(!workspace.path("runs").exists(), "{readme}");
+    }
+    workspace.write("suite.toml", SUITE.replace("task.digits.valid-fraction", "train.seed"));
+    workspace.ausn(["table", "suite.toml"]).code(2).says(["train.seed", "write `seeds` instead"]);
+}
+
+#[test]
 fn a_dry_run_checks_and_lists_the_cells_and_leaves_nothing() {
     let workspace = workspace(SUITE);
     workspace.ausn(["table", "suite.toml", "--dry-run"]).success().prints([
