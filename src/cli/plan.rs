@@ -133,11 +133,7 @@ fn row(site: &Site, entry: Option<&PlanEntry>, search: Option<&SearchConfig>) ->
             ScaleKind::PowerOfTwo => "power-of-two",
             ScaleKind::Free => "free",
         }),
-        learn_range: spec.and_then(|spec| spec.learned).map(|learned| match learned {
-            LearnedRange::Lsq => "lsq",
-            LearnedRange::Tqt { .. } => "tqt",
-            LearnedRange::Pact => "pact",
-        }),
+        learn_range: spec.and_then(|spec| spec.learned).map(LearnedRange::name),
         normalized: spec.is_some_and(|spec| spec.normalize),
     }
 }

@@ -146,10 +146,14 @@ fn rule(
     let mut coding = format!(
         "coding = \"ausn\", exponent-bits = {e}, superposition-bits = {s}, underflow = \"{underflow}\""
     );
-    for part in [scale(spec.scale), learned(spec.learned), &range(spec.range)] {
-        let _ = write!(coding, ", {part}");
-    }
-    let _ = write!(coding, ", estimator = \"{}\"", estimator(spec.estimator));
+    let learned = spec.learned.map_or("none", LearnedRange::name);
+    let _ = write!(
+        coding,
+        ", {}, learn-range = \"{learned}\", {}, estimator = \"{}\"",
+        scale(spec.scale),
+        range(spec.range),
+        estimator(spec.estimator),
+    );
     if key == "weight" {
         let (granularity, normalize) = (granularity(spec.granularity), spec.normalize);
         let _ = write!(coding, ", {granularity}, normalize = {normalize}");
@@ -162,15 +166,6 @@ fn scale(kind: ScaleKind) -> &'static str {
     match kind {
         ScaleKind::PowerOfTwo => "scale = \"power-of-two\"",
         ScaleKind::Free => "scale = \"free\"",
-    }
-}
-
-fn learned(learned: Option<LearnedRange>) -> &'static str {
-    match learned {
-        None => "learn-range = \"none\"",
-        Some(LearnedRange::Lsq) => "learn-range = \"lsq\"",
-        Some(LearnedRange::Tqt { .. }) => "learn-range = \"tqt\"",
-        Some(LearnedRange::Pact) => "learn-range = \"pact\"",
     }
 }
 

@@ -51,6 +51,15 @@ impl LearnedRange {
         }
     }
 
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lsq => "lsq",
+            Self::Tqt { .. } => "tqt",
+            Self::Pact => "pact",
+        }
+    }
+
     /// Which numbers the scale may be.
     pub fn scale_kind(self) -> ScaleKind {
         match self {
