@@ -32,8 +32,8 @@ pub fn fisher<T: Task>(
     size: usize,
 ) -> Result<HashMap<String, Vec<f32>>, DataError> {
     // Without any, and where quantizers are attached already, the model is taken as it is.
-    let folded = task.fold_batch_norm(network.clone()).unwrap_or_else(|_| network.clone());
-    let learner = task.learner(folded.clone().train());
+    let folded = task.fold_batch_norm(network.clone()).ok();
+    let learner = task.learner(folded.as_ref().unwrap_or(network).clone().train());
     let mut sums: HashMap<String, Vec<f32>> = HashMap::new();
     let mut count = 0usize;
     for batch in batches {
@@ -43,13 +43,16 @@ pub fn fisher<T: Task>(
         count += 1;
     }
     let factor = size as f32 / count.max(1) as f32;
-    let [own, folded] =
-        [network, &folded].map(|model| parameters(model, |path| sums.contains_key(path)));
-    for (path, sums) in &mut sums {
-        for ((sum, own), folded) in sums.iter_mut().zip(&own[path]).zip(&folded[path]) {
-            // What a weight moves by, the folded one moves by in proportion.
-            let scale = if own == folded { 1.0 } else { folded / own };
-            *sum *= factor * scale * scale;
+    sums.values_mut().flatten().for_each(|sum| *sum *= factor);
+    if let Some(folded) = &folded {
+        let [own, folded] =
+            [network, folded].map(|model| parameters(model, |path| sums.contains_key(path)));
+        for (path, sums) in &mut sums {
+            for ((sum, own), folded) in sums.iter_mut().zip(&own[path]).zip(&folded[path]) {
+                // What a weight moves by, the folded one moves by in proportion.
+                let scale = if own == folded { 1.0 } else { folded / own };
+                *sum *= scale * scale;
+            }
         }
     }
     Ok(sums)
