@@ -430,14 +430,11 @@ fn compare(own: &[Ranked], best: &[Ranked], metric: &RunMetric) -> Option<Compar
     let changes: Vec<f64> =
         pairs.iter().map(|(own, best)| metric.unit.difference(best.value, own.value)).collect();
     let lead = Statistic::of(&leads)?;
-    let error = |runs: &mut dyn Iterator<Item = &Ranked>| {
-        let errors: Vec<f64> = runs.filter_map(|run| run.error).collect();
+    let error = |of: fn(&(&Ranked, &Ranked)) -> Option<f64>| {
+        let errors: Vec<f64> = pairs.iter().filter_map(of).collect();
         Statistic::of(&errors).map(|statistic| statistic.mean)
     };
-    let errors = [
-        error(&mut pairs.iter().map(|(own, _)| *own)),
-        error(&mut pairs.iter().map(|(_, best)| *best)),
-    ];
+    let errors = [error(|(own, _)| own.error), error(|(_, best)| best.error)];
     let spread = errors.into_iter().chain([lead.deviation]).flatten().reduce(f64::max);
     Some(Comparison { lead: lead.mean, spread, change: Statistic::of(&changes)? })
 }

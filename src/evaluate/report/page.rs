@@ -157,12 +157,14 @@ fn number(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| format!("{value:.4}"))
 }
 
-/// The figures of a row, each with its standard error where it is known.
-fn measured(row: &MetricRow) -> [String; 3] {
-    std::array::from_fn(|stage| match row.errors[stage] {
+/// The figures of a row, each with its standard error where it is known, and the change from the first to the last.
+fn measured(row: &MetricRow) -> [String; 4] {
+    let figure = |stage: usize| match row.errors[stage] {
         Some(error) => format!("{} ± {error:.4}", number(row.values[stage])),
         None => number(row.values[stage]),
-    })
+    };
+    let [float, calibrated, quantized] = row.values;
+    [figure(0), figure(1), figure(2), change(float, quantized.or(calibrated))]
 }
 
 fn change(from: Option<f64>, to: Option<f64>) -> String {
@@ -232,10 +234,8 @@ fn tiles(run: &Run) -> String {
 fn metric(run: &Run) -> String {
     let Some(summary) = &run.summary else { return String::new() };
     let rows = summary.metrics().into_iter().map(|row| {
-        let [float, calibrated, quantized] = row.values;
         let mut cells = vec![row.split.clone(), row.metric.clone(), grouped(row.examples)];
         cells.extend(measured(&row));
-        cells.push(change(float, quantized.or(calibrated)));
         cells
     });
     let table = Table {
@@ -442,7 +442,6 @@ fn compared_metrics(runs: &[Run]) -> String {
             continue;
         };
         for row in summary.metrics() {
-            let [float, calibrated, quantized] = row.values;
             let mut cells = vec![
                 run.name.clone(),
                 summary.task.clone(),
@@ -451,7 +450,6 @@ fn compared_metrics(runs: &[Run]) -> String {
                 row.metric.clone(),
             ];
             cells.extend(measured(&row));
-            cells.push(change(float, quantized.or(calibrated)));
             rows.push(cells);
         }
     }
