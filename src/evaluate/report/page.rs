@@ -1,8 +1,11 @@
 //! The page: one HTML file that needs nothing else. It is well-formed XML too, below its doctype.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::ink;
 use super::plot::Plot;
-use super::run::{Cost, Errors, MetricRow, Run, Tensor};
+use super::run::{Cost, Errors, MetricRow, Run, Summary, Tensor};
 use super::{curves, layers, levels, scores};
 
 const CSS: &str = include_str!("page.css");
@@ -62,9 +65,11 @@ pub fn comparison(runs: &[Run]) -> String {
     };
     let sections = [
         ("metric", "Task metric", compared_metrics(runs)),
+        ("plan", "Plan", compared_plans(runs)),
         ("training", "Training", figures(curves::compared(runs))),
         ("errors", "Errors of the layers", errors),
         ("cost", "Cost", compared_cost(runs)),
+        ("configuration", "Configuration", compared_configurations(runs)),
     ];
     let names: Vec<String> = runs
         .iter()
@@ -114,7 +119,7 @@ impl Table<'_> {
     /// The first column names the rows.
     fn html(&self) -> String {
         let class = |number: bool| if number { " class=\"number\"" } else { "" };
-        let code = matches!(self.columns[0].0, "layer" | "run");
+        let code = matches!(self.columns[0].0, "layer" | "run" | "setting");
         let names = if code { " class=\"name\"" } else { "" };
         let head: String = self
             .columns
@@ -468,6 +473,67 @@ fn compared_metrics(runs: &[Run]) -> String {
         ],
         rows,
     };
+    table.html()
+}
+
+/// The codings of each run's plan, and how long it was trained.
+fn compared_plans(runs: &[Run]) -> String {
+    let epochs = |run: &Run, epochs: fn(&Summary) -> usize| {
+        run.summary.as_ref().map_or("–".into(), |summary| epochs(summary).to_string())
+    };
+    let row = |run: &Run| {
+        vec![
+            run.name.clone(),
+            codings(run, true),
+            codings(run, false),
+            epochs(run, |summary| summary.epochs.float),
+            epochs(run, |summary| summary.epochs.quantized),
+        ]
+    };
+    let table = Table {
+        caption: "The codings of each run, with the tensors that have them, and the epochs of its stages",
+        columns: &[
+            ("run", false),
+            ("weights", false),
+            ("activations", false),
+            ("epochs in float", true),
+            ("epochs quantized", true),
+        ],
+        rows: runs.iter().map(row).collect(),
+    };
+    table.html()
+}
+
+/// The codings of a run's weights or activations, the most frequent first.
+fn codings(run: &Run, weight: bool) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for tensor in run.tensors.iter().filter(|tensor| tensor.weight == weight) {
+        *counts.entry(tensor.kind()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    let texts: Vec<String> =
+        counts.into_iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+    if texts.is_empty() { "–".into() } else { texts.join(", ") }
+}
+
+/// The settings in which the runs differ, a column for each run.
+fn compared_configurations(runs: &[Run]) -> String {
+    let keys: BTreeSet<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
+    let row = |key: &String| {
+        let values = runs.iter().map(|run| run.settings.get(key));
+        let differ = values.clone().any(|value| value != runs[0].settings.get(key));
+        let values = values.map(|value| value.cloned().unwrap_or("not set".into()));
+        differ.then(|| std::iter::once(key.clone()).chain(values).collect())
+    };
+    let rows: Vec<Vec<String>> = keys.into_iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return "<p class=\"note\">The configurations of the runs are the same.</p>\n".into();
+    }
+    let names: Vec<String> = runs.iter().map(|run| escape(&run.name)).collect();
+    let mut columns = vec![("setting", false)];
+    columns.extend(names.iter().map(|name| (name.as_str(), false)));
+    let table = Table { caption: "The settings in which the runs differ", columns: &columns, rows };
     table.html()
 }
 

@@ -1,6 +1,6 @@
 //! What a run left in its folder, as far as a report shows it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ pub struct Run {
     pub name: String,
     /// The configuration, as text.
     pub(super) config: String,
+    /// The values of the configuration by their keys, as `--set` names them; `[0]` is the first of a list.
+    pub(super) settings: BTreeMap<String, String>,
     pub(super) summary: Option<Summary>,
     pub(super) log: Log,
     pub(super) tensors: Vec<Tensor>,
@@ -210,6 +212,14 @@ impl Tensor {
         label(&self.layer, &self.tensor, self.weight)
     }
 
+    /// The coding with its bits, as in `ausn 4 bits E2 S1`.
+    pub(super) fn kind(&self) -> String {
+        let coding = self.coding.as_deref().unwrap_or("ausn");
+        let split = self.exponent_bits.zip(self.superposition_bits);
+        let split = split.map(|(e, s)| format!(" E{e} S{s}")).unwrap_or_default();
+        format!("{coding} {} bits{split}", self.bits)
+    }
+
     /// The errors of the finished model, or straight after calibration where it is not finished.
     pub(super) fn errors(&self) -> Option<Errors> {
         self.quantized.or(self.calibrated)
@@ -249,6 +259,7 @@ impl Run {
         let file = |name: &str| path.join(name);
         let mut run = Self {
             name: folder_name(path),
+            settings: settings(&config, file("config.toml"))?,
             config,
             summary: json(file("summary.json"))?,
             log: log(file("metrics.jsonl"))?,
@@ -377,6 +388,40 @@ fn json<T: DeserializeOwned>(path: PathBuf) -> Result<Option<T>, ReportError> {
         line: (error.line() > 0).then_some(error.line() as u64),
         reason: error.to_string(),
     })
+}
+
+/// The settings of a configuration, by their keys.
+fn settings(config: &str, path: PathBuf) -> Result<BTreeMap<String, String>, ReportError> {
+    let table: toml::Table = toml::from_str(config).map_err(|error| ReportError::Damaged {
+        path,
+        line: error.span().map(|span| config[..span.start].matches('\n').count() as u64 + 1),
+        reason: error.message().to_string(),
+    })?;
+    let mut settings = BTreeMap::new();
+    collect(String::new(), &toml::Value::Table(table), &mut settings);
+    Ok(settings)
+}
+
+fn collect(key: String, value: &toml::Value, settings: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let dot = if key.is_empty() { "" } else { "." };
+                collect(format!("{key}{dot}{name}"), value, settings);
+            }
+        }
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
+            for (index, item) in items.iter().enumerate() {
+                collect(format!("{key}[{index}]"), item, settings);
+            }
+        }
+        toml::Value::String(text) => {
+            settings.insert(key, text.clone());
+        }
+        value => {
+            settings.insert(key, value.to_string());
+        }
+    }
 }
 
 fn log(path: PathBuf) -> Result<Log, ReportError> {

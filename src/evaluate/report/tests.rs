@@ -337,6 +337,37 @@ fn a_comparison_has_every_run_in_its_table_and_its_plots() {
 }
 
 #[test]
+fn a_comparison_tells_codings_epochs_and_what_the_runs_set_differently() {
+    let config = "[task]\nname = \"digits\"\n[train]\nseed = 2\n\
+                  [[quant.layer]]\nmatch = \"*\"\nweight = { bits = 3 }\n";
+    let mut other = run_with(&[("config.toml", config)]).unwrap();
+    other.name = "other".into();
+    other.tensors[1].coding = Some("int".into());
+    other.tensors[1].exponent_bits = None;
+    let runs = [run(), other];
+    let page = comparison(&runs);
+    let name = runs[0].name.clone();
+    let plan = rows(&page, "plan");
+    let both = ["ausn 4 bits E2 S1 (2)", "ausn 8 bits E1 S7 (1)", "2", "1"];
+    assert_eq!(plan[1][1..], both);
+    assert_eq!(plan[2][0], "other");
+    assert_eq!(plan[2][1], "ausn 4 bits E2 S1 (1), int 4 bits (1)");
+    assert_eq!(
+        rows(&page, "configuration"),
+        [
+            vec!["setting", &name, "other"],
+            vec!["quant.layer[0].match", "not set", "*"],
+            vec!["quant.layer[0].weight.bits", "not set", "3"],
+            vec!["train.seed", "not set", "2"],
+        ]
+    );
+    let same = comparison(&[run(), run()]);
+    assert!(same.contains("The configurations of the runs are the same"));
+    let error = run_with(&[("config.toml", "[task]\nname = \n")]).unwrap_err().to_string();
+    assert!(error.contains("config.toml, line 2: ") && error.contains("damaged"), "{error}");
+}
+
+#[test]
 fn runs_with_other_metrics_are_not_drawn_on_one_axis() {
     let other = run_with(&[
         ("summary.json", &SUMMARY.replace("accuracy", "perplexity")),
