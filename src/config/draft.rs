@@ -209,7 +209,8 @@ impl Draft {
             self.document.as_item_mut(),
             |item, part| match part.parse::<usize>() {
                 Ok(index) => item.get_mut(index),
-                Err(_) => item.get_mut(part),
+                // Not through the item, which would put an empty table where there is none.
+                Err(_) => item.as_table_like_mut()?.get_mut(part),
             },
         )
     }

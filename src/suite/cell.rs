@@ -138,6 +138,9 @@ fn quantized(
     }
     draft.set(&column.set).map_err(|error| refuse(error.to_string()))?;
     draft.remove("train.float-checkpoint");
+    // What a file says counts, not its name.
+    let taken = draft.take_plan().and_then(|()| draft.take_cost_table());
+    taken.map_err(|error| refuse(error.to_string()))?;
     let fingerprint = fingerprint(&draft.text(), &float.fingerprint);
     let checkpoint = toml::Value::String(float.run.display().to_string());
     draft
@@ -312,6 +315,24 @@ weight = { coding = "ausn", bits = 5 }
         let coding = of(&SUITE.replace("bits = 5", "bits = 6"), "runs");
         assert_eq!(before[..2], coding[..2]);
         assert_ne!(before[2], coding[2]);
+    }
+
+    #[test]
+    fn what_a_named_file_says_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = folder.path().join("p.toml");
+        let with = SUITE.replace(
+            "name = \"a\"\n",
+            &format!("name = \"a\"\nset = {{ \"quant.plan\" = '{}' }}\n", plan.display()),
+        );
+        let of = |bits: u32| {
+            let rule = format!("[[layer]]\nmatch = \"classifier\"\nweight = {{ bits = {bits} }}\n");
+            std::fs::write(&plan, rule).unwrap();
+            cells(&with, "runs")[0].cells[0].fingerprint.clone()
+        };
+        let before = of(8);
+        assert_eq!(before, of(8));
+        assert_ne!(before, of(3));
     }
 
     #[test]
