@@ -1,15 +1,14 @@
 //! `ausn report`
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use super::{Failure, Global};
 use crate::evaluate::report::{self, Plot, Run};
+use crate::files::write_atomically;
 
 /// Write the report of a run, or compare several runs.
 #[derive(Args)]
@@ -76,14 +75,8 @@ fn export(
 
 /// Writes a file, whole or not at all.
 fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let result = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).and_then(|mut file| {
-        file.write_all(content)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    });
-    result.map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
+    write_atomically(path, |part| fs::write(part, content))
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
 fn text(written: &Written) -> String {
