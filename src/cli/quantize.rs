@@ -37,10 +37,17 @@ pub(super) struct QuantizeArgs {
 
 pub(super) fn run(mut args: QuantizeArgs, global: &Global) -> Result<(), Failure> {
     const TRAINS: [&str; 3] = ["train.epochs", "train.float.epochs", "train.quantized.epochs"];
-    let key = |set: &String| set.split_once('=').map_or("", |(key, _)| key.trim()).to_string();
-    if let Some(key) = args.overrides.set.iter().map(key).find(|k| TRAINS.contains(&k.as_str())) {
+    // Within braces as well: train.quantized = { epochs = 2 }.
+    let trains = |set: &&String| {
+        let (key, value) = set.split_once('=').unwrap_or_default();
+        let key = key.trim();
+        TRAINS.contains(&key)
+            || value.contains("epochs")
+                && TRAINS.iter().any(|name| name.starts_with(&format!("{key}.")))
+    };
+    if let Some(set) = args.overrides.set.iter().find(trains) {
         let message =
-            format!("--set {key} has no effect: quantizing trains none; use `ausn train`");
+            format!("--set {set} has no effect: quantizing trains none; use `ausn train`");
         return Err(Failure::refused(message));
     }
     let mut set: Vec<String> =
