@@ -4,6 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+/// What is wrong with a line of JSON that stands in a file of many: without the place, which is within the line.
+pub(crate) fn json_reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_string()
+}
+
 /// How the names of files end that are being written.
 pub(crate) const UNFINISHED: &str = ".part";
 

@@ -215,7 +215,8 @@ fn text(summary: &Summary, run: &Path) -> String {
     if let Some(quantized) = metric.quantized.or(metric.calibrated) {
         let change = metric.unit.change(metric.float, quantized);
         let stage = if metric.quantized.is_some() { "quantized" } else { "calibrated" };
-        text.push_str(&format!("  {stage} against float: {change}\n"));
+        let error = summary.error_of_change().map(|error| format!(" (standard error {error:.2})"));
+        text.push_str(&format!("  {stage} against float: {change}{}\n", error.unwrap_or_default()));
     }
     let seconds = summary.seconds;
     text.push_str(&format!(

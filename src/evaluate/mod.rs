@@ -4,6 +4,7 @@
 mod histograms;
 mod layers;
 pub mod report;
+mod resamples;
 mod sqnr_chart;
 
 use std::fmt;
@@ -17,7 +18,15 @@ use crate::tasks::{EvaluationSplit, Measure, Prefetch, Task, TaskError, batches_
 
 pub use histograms::{Histograms, TensorHistogram};
 pub use layers::{LayerError, LayerTable, write_csv};
+pub use resamples::Resamples;
 pub use sqnr_chart::{SqnrPanel, sqnr_chart};
+
+/// The name, in logs, tables and files, of the stage that trains in float.
+pub(crate) const FLOAT: &str = "float";
+/// That of the quantized model straight after calibration.
+pub(crate) const CALIBRATED: &str = "calibrated";
+/// That of the stage that fine-tunes the quantized model.
+pub(crate) const QUANTIZED: &str = "quantized";
 
 /// What was measured on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -34,6 +43,9 @@ pub struct SplitScore {
     /// Whatever else the task measures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Measure>,
+    /// The task's metric over the bootstrap's draws: [`Score::resampled`](crate::tasks::Score::resampled).
+    #[serde(skip)]
+    pub resampled: Vec<f64>,
 }
 
 /// The value, the split, the number of examples, and what else was measured.
@@ -103,8 +115,14 @@ fn score<T: Task>(
     let score = task.evaluate(network, &mut Prefetch::new(source.clone(), indices, device))?;
     let mut measures = score.measures.into_iter();
     let Measure { value, standard_error, .. } = measures.next().expect("a task has a metric");
-    let (split, examples) = (split.name.to_string(), score.examples);
-    Ok(SplitScore { split, value, standard_error, examples, others: measures.collect() })
+    Ok(SplitScore {
+        split: split.name.to_string(),
+        value,
+        standard_error,
+        examples: score.examples,
+        others: measures.collect(),
+        resampled: score.resampled,
+    })
 }
 
 /// What the quantizers measured since they were told to, under the name of a stage.

@@ -1,9 +1,11 @@
 //! Why a suite was refused, or cannot be written down.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::Cell;
 use crate::config::{line_at, line_of};
 
 /// Why a suite was refused, or cannot be written down.
@@ -116,6 +118,12 @@ impl SuiteError {
 
     pub(super) fn file(action: &'static str, path: &Path, error: impl ToString) -> Self {
         Self::File { action, path: path.to_path_buf(), reason: error.to_string() }
+    }
+
+    /// A file that is kept of a cell and cannot be understood.
+    pub(super) fn kept(cell: &Cell, path: &Path, error: impl Display) -> Self {
+        let folder = cell.kept.display();
+        Self::file("read", path, format!("{error}; delete {folder} to have its cell run again"))
     }
 
     /// Whether what the user wrote is the cause, rather than the state of files.

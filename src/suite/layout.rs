@@ -1,5 +1,8 @@
 //! The table of a suite as it is read: headings, text and tables of text, for every form.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 
 use super::{Row, Standing, Statistic, Table, TaskTable, TensorErrors};
@@ -40,12 +43,14 @@ const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PT
     starts from the same float model of its task and seed and trains by the recipe of the task, but for \
     what its row sets; differences to float and to the best are taken seed by seed. \u{b1} is the standard \
     deviation over seeds; a figure of a single seed is marked, with its standard error over the examples \
-    (SE) where it is known: binomial of an accuracy, else by the bootstrap. In bold: no coding of as many \
-    bits is better. Level with it is what is behind, over the seeds that both have, by no more than the \
-    deviation of that difference over seeds or the SE, whichever is larger; where neither is known, nothing \
-    is said. SQNR: the mean over \
-    quantized weights / activations straight after calibration, in dB, and clipping's part of their \
-    squared error. First and last layer: bits of weights / activations, - where they are not quantized. \
+    (SE) where it is known: binomial of an accuracy, else by the bootstrap; of a difference, on the same \
+    examples. In bold: no coding of as many bits with all seeds is better. Level with it is what lacks seeds, \
+    and what is behind, over the seeds that both have, by no more than the larger of the deviation of that \
+    difference over seeds and what the examples leave unsure: twice the SE of the difference where the runs \
+    kept their bootstrap's draws (`resamples.jsonl`), else the SE of one figure; where that is not known, \
+    nothing is said. SQNR: the mean over quantized weights / activations straight after calibration, in dB, \
+    and the mean of clipping's part of their squared error; every tensor counts alike, whatever its size, so \
+    that a searched plan shows what it gives to most tensors, not to most weights. First and last layer: bits of weights / activations, - where they are not quantized. \
     Seconds are those of training, on a shared machine.";
 
 impl Layout {
@@ -138,9 +143,10 @@ fn about(task: &TaskTable) -> String {
         text.push_str(&format!(", `{set}`"));
     }
     if let (Some(metric), Some(unit), Some(split), Some(examples)) =
-        (&task.metric, task.unit, &task.split, task.examples)
+        (&task.metric, task.unit, &task.split, &task.examples)
     {
         let shown = if unit == Unit::Fraction { " in %" } else { "" };
+        let examples = range(examples.clone());
         text.push_str(&format!(
             ": {metric}{shown} on `{split}` ({examples} examples){}",
             match task.higher_is_better {
@@ -190,10 +196,13 @@ fn details(task: &TaskTable) -> Option<Block> {
                 true => Entry { text: result(task, row), strong: is_best(row) },
                 false => "".into(),
             },
-            row.difference.map(|s| with_deviation(s, signed)).unwrap_or_default().into(),
+            row.difference
+                .map(|s| difference(s, row.standard_error.difference))
+                .unwrap_or_default()
+                .into(),
             errors(row).into(),
-            row.first_layer.as_ref().map(precision).unwrap_or_default().into(),
-            row.last_layer.as_ref().map(precision).unwrap_or_default().into(),
+            precision(&row.first_layer).into(),
+            precision(&row.last_layer).into(),
             row.epoch.as_str().into(),
             row.seconds.map(|seconds| format!("{:.0}", seconds.mean)).unwrap_or_default().into(),
             seeds(row).into(),
@@ -285,6 +294,23 @@ fn figure(unit: Unit, statistic: Statistic, error: Option<f64>, asked: usize) ->
     }
 }
 
+/// A difference with its spread: over seeds, or over the examples.
+fn difference(statistic: Statistic, error: Option<f64>) -> String {
+    let text = with_deviation(statistic, signed);
+    match error {
+        Some(error) => format!("{text} (SE {error:.2})"),
+        None => text,
+    }
+}
+
+/// `7`, or `7 to 9`.
+fn range<T: PartialEq + Display>(range: RangeInclusive<T>) -> String {
+    match range.start() == range.end() {
+        true => range.start().to_string(),
+        false => format!("{} to {}", range.start(), range.end()),
+    }
+}
+
 /// Decimals of a figure: a small perplexity tells more with three.
 fn decimals(unit: Unit, mean: f64) -> usize {
     if unit == Unit::Ratio && mean < 10.0 { 3 } else { 2 }
@@ -308,15 +334,21 @@ fn widths(row: &Row) -> String {
     }
 }
 
-fn precision(layer: &LayerBits) -> String {
-    match (layer.weight, layer.activation) {
+/// The bits of a layer in all runs.
+fn precision(runs: &[LayerBits]) -> String {
+    let bits = |of: fn(&LayerBits) -> Option<u32>| {
+        let known = || runs.iter().filter_map(of);
+        known().min().zip(known().max()).map(|(min, max)| range(min..=max))
+    };
+    match (bits(|layer| layer.weight), bits(|layer| layer.activation)) {
+        (None, None) if runs.is_empty() => String::new(),
         (None, None) => "float".into(),
         (weight, activation) => pair(weight, activation),
     }
 }
 
-fn pair(weight: Option<u32>, activation: Option<u32>) -> String {
-    let show = |bits: Option<u32>| bits.map_or("-".into(), |bits| bits.to_string());
+fn pair<T: ToString>(weight: Option<T>, activation: Option<T>) -> String {
+    let show = |bits: Option<T>| bits.map_or("-".into(), |bits| bits.to_string());
     format!("{} / {}", show(weight), show(activation))
 }
 
@@ -348,7 +380,7 @@ pub(super) struct Figures<'a> {
     task_set: String,
     metric: Option<&'a str>,
     split: Option<&'a str>,
-    examples: Option<usize>,
+    examples: Option<String>,
     cell: &'a str,
     weight_bits: Option<u32>,
     activation_bits: Option<u32>,
@@ -371,9 +403,10 @@ pub(super) struct Figures<'a> {
     activation_clipping_share: Option<f64>,
     difference: Option<f64>,
     difference_deviation: Option<f64>,
+    difference_standard_error: Option<f64>,
     unit_of_differences: Option<&'static str>,
-    first_layer: Option<String>,
-    last_layer: Option<String>,
+    first_layer: String,
+    last_layer: String,
     epoch: &'a str,
     seconds: Option<f64>,
     commit: String,
@@ -392,7 +425,7 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         task_set: task.set.join(" "),
         metric: task.metric.as_deref(),
         split: task.split.as_deref(),
-        examples: task.examples,
+        examples: task.examples.clone().map(range),
         cell: &row.cell,
         weight_bits: row.weight_bits,
         activation_bits: row.activation_bits,
@@ -415,9 +448,10 @@ pub(super) fn figures<'a>(task: &'a TaskTable, row: &'a Row) -> Figures<'a> {
         activation_clipping_share: row.activation_errors.map(|errors| errors.clipping_share),
         difference: mean(row.difference),
         difference_deviation: deviation(row.difference),
+        difference_standard_error: row.standard_error.difference,
         unit_of_differences: task.unit.map(Unit::of_differences),
-        first_layer: row.first_layer.as_ref().map(precision),
-        last_layer: row.last_layer.as_ref().map(precision),
+        first_layer: precision(&row.first_layer),
+        last_layer: precision(&row.last_layer),
         epoch: &row.epoch,
         seconds: mean(row.seconds),
         commit: row.commits.join(" "),
@@ -448,8 +482,10 @@ mod tests {
     #[test]
     fn layers_show_what_is_not_quantized() {
         let layer = |weight, activation| LayerBits { layer: "l".into(), weight, activation };
-        assert_eq!(precision(&layer(None, None)), "float");
-        assert_eq!(precision(&layer(Some(4), None)), "4 / -");
-        assert_eq!(precision(&layer(Some(8), Some(8))), "8 / 8");
+        assert_eq!(precision(&[]), "");
+        assert_eq!(precision(&[layer(None, None)]), "float");
+        assert_eq!(precision(&[layer(Some(4), None)]), "4 / -");
+        let seeds = [layer(Some(7), Some(8)), layer(Some(6), Some(8)), layer(Some(6), Some(8))];
+        assert_eq!(precision(&seeds), "6 to 7 / 8");
     }
 }

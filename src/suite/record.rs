@@ -1,5 +1,6 @@
 //! What is kept of a cell: a few small files in the results, from which tables are made.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use super::write::write_file;
 use super::{Cell, SuiteError};
+use crate::evaluate::Resamples;
 use crate::tasks::Unit;
 use crate::train::LayerBits;
 
@@ -140,11 +142,19 @@ impl Record {
         let text = fs::read_to_string(&path).map_err(|error| error.to_string());
         let record: Self = text
             .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
-            .map_err(|reason| {
-                let reason = format!("{reason}; delete the file to have its cell run again");
-                SuiteError::File { action: "read", path, reason }
-            })?;
+            .map_err(|reason| SuiteError::kept(cell, &path, reason))?;
         Ok((record.fingerprint == cell.fingerprint).then_some(record))
+    }
+
+    /// The metric over the bootstrap's draws of the examples, of the split that is shown; empty for a run of an
+    /// older version.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn resamples(cell: &Cell) -> Result<Vec<Resamples>, SuiteError> {
+        Resamples::read(&cell.kept)
+            .map_err(|(_, reason)| SuiteError::kept(cell, &cell.kept.join(Resamples::FILE), reason))
     }
 
     /// Whether there is a result.
@@ -153,16 +163,26 @@ impl Record {
     }
 
     /// Keeps the result of a run that ended: its summary, its configuration, the layer error log,
-    /// and the epochs of the metrics log. A failure, if it lacks the split that the suite shows.
+    /// what [`Resamples`] it has of the split that is shown, and the epochs of the metrics log. A failure,
+    /// if it lacks the split that the suite shows, and if its files cannot be understood.
     ///
     /// # Errors
     ///
-    /// If the run's summary cannot be read, or nothing can be written.
+    /// If a file cannot be read or written.
     pub fn keep_result(cell: &Cell) -> Result<Self, SuiteError> {
         let path = cell.run.join("summary.json");
         let text = fs::read_to_string(&path).map_err(|e| SuiteError::file("read", &path, e))?;
-        let summary: RunSummary =
-            serde_json::from_str(&text).map_err(|e| SuiteError::file("read", &path, e))?;
+        let summary: RunSummary = match serde_json::from_str(&text) {
+            Ok(summary) => summary,
+            Err(error) => return Self::keep_failure(cell, &unreadable(cell, &path, error)),
+        };
+        let resamples = match Resamples::read(&cell.run) {
+            Ok(resamples) => resamples,
+            Err((_, error)) => {
+                let path = cell.run.join(Resamples::FILE);
+                return Self::keep_failure(cell, &unreadable(cell, &path, error));
+            }
+        };
         let splits: Vec<&str> = summary.splits.float.iter().map(|s| s.split.as_str()).collect();
         if let Some(split) = cell.split.as_ref().filter(|split| !splits.contains(&split.as_str())) {
             let reason = format!(
@@ -171,6 +191,9 @@ impl Record {
             );
             return Self::keep_failure(cell, &reason);
         }
+        let shown = cell.split.as_deref().unwrap_or(splits[0]);
+        let shown = resamples.iter().filter(|one| one.split == shown);
+        write_file(&cell.kept.join(Resamples::FILE), Resamples::lines(shown).as_bytes())?;
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
         let layers = cell.run.join(LAYERS);
@@ -232,6 +255,8 @@ struct LayerLine {
     stage: String,
     kind: String,
     clipping_share: f64,
+    /// Empty where nothing is lost; the column has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     sqnr_db: Option<f64>,
 }
 
@@ -248,11 +273,7 @@ impl TensorErrors {
         }
         let lines = csv::Reader::from_path(&path)
             .and_then(|mut reader| reader.deserialize().collect::<Result<Vec<LayerLine>, _>>());
-        let lines = lines.map_err(|error| SuiteError::File {
-            action: "read",
-            path,
-            reason: error.to_string(),
-        })?;
+        let lines = lines.map_err(|error| SuiteError::kept(cell, &path, error))?;
         Ok(["weight", "activation"].map(|kind| {
             let lines = lines.iter().filter(|line| line.stage == "calibrated" && line.kind == kind);
             let found = lines.filter_map(|line| {
@@ -272,6 +293,15 @@ impl TensorErrors {
             clipping_share: mean(|error| error.clipping_share),
         })
     }
+}
+
+/// What is said of a run that left a file which cannot be understood.
+fn unreadable(cell: &Cell, path: &Path, reason: impl Display) -> String {
+    format!(
+        "cannot read {}: {reason}; delete {} to run it again",
+        path.display(),
+        cell.run.display()
+    )
 }
 
 /// The lines of a run's metrics log that are about whole epochs.

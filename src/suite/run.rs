@@ -317,10 +317,19 @@ mod tests {
         let float = &mut groups[0].float;
         float.run = folder.path().join("run");
         std::fs::create_dir_all(&float.run).unwrap();
-        std::fs::write(float.run.join("summary.json"), summary).unwrap();
+        std::fs::write(float.run.join("summary.json"), &summary).unwrap();
         assert!(Record::keep_result(float).unwrap().is_done());
         Record::keep_failure(float, "no").unwrap();
         assert!(Record::load(float).unwrap().unwrap().is_done());
+
+        std::fs::write(float.run.join("summary.json"), "{\"metric\": 1}").unwrap();
+        assert!(Record::keep_result(float).unwrap().is_done(), "the earlier result stays");
+        std::fs::remove_dir_all(&float.kept).unwrap();
+        let Outcome::Failed { reason } = Record::keep_result(float).unwrap().outcome else {
+            panic!("it has no result")
+        };
+        assert!(reason.contains("delete") && reason.contains("to run it again"), "{reason}");
+        std::fs::write(float.run.join("summary.json"), summary).unwrap();
 
         let other = &mut groups[1].float;
         other.run = folder.path().join("run");

@@ -1,5 +1,8 @@
 //! The table of a suite, from what is kept of its cells.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 
 use super::statistic::binomial_error;
@@ -8,7 +11,8 @@ use super::{
 };
 use super::{SuiteError, SuiteTask, TensorErrors};
 use crate::config::{Config, Select};
-use crate::tasks::Unit;
+use crate::evaluate::{CALIBRATED, FLOAT, QUANTIZED, Resamples};
+use crate::tasks::{Unit, error_of_difference, sample_deviation};
 use crate::train::LayerBits;
 
 /// The table of a suite: `table.json`.
@@ -39,8 +43,8 @@ pub struct TaskTable {
     pub higher_is_better: Option<bool>,
     /// The split that it is measured on.
     pub split: Option<String>,
-    /// Examples of that split.
-    pub examples: Option<usize>,
+    /// Examples of that split: the fewest and the most over the runs, where data are made by the seed.
+    pub examples: Option<RangeInclusive<usize>>,
     /// The float runs, then the suite's cells.
     pub rows: Vec<Row>,
 }
@@ -75,10 +79,10 @@ pub struct Row {
     pub weight_errors: Option<TensorErrors>,
     /// The same of activations.
     pub activation_errors: Option<TensorErrors>,
-    /// What the first layer is quantized to.
-    pub first_layer: Option<LayerBits>,
-    /// What the last layer is quantized to.
-    pub last_layer: Option<LayerBits>,
+    /// What the first layer is quantized to, in each run: a search may choose by the seed.
+    pub first_layer: Vec<LayerBits>,
+    /// What the last layer is quantized to, in each run.
+    pub last_layer: Vec<LayerBits>,
     /// Which epoch's model is measured, and of how many: `last of 8`.
     pub epoch: String,
     /// Seconds of training: of the float stage in the row of the float runs, of fine-tuning in others.
@@ -102,11 +106,13 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// None is better.
+    /// None with all the seeds of its rivals is better.
     Best,
     /// It does not have all the seeds to be the best, or the best is better, on the seeds that both
-    /// have, by no more than the deviation of that difference over seeds or the standard error over
-    /// the examples, whichever is larger.
+    /// have, by no more than the deviation of that difference over seeds or what the examples leave
+    /// unsure, whichever is larger. The examples leave twice the standard error of the difference on
+    /// the same examples unsure, where all runs have kept [`Resamples`], else the standard error of
+    /// either figure.
     Level,
     /// The best is better by more.
     Behind,
@@ -121,6 +127,8 @@ pub struct StandardError {
     pub calibrated: Option<f64>,
     /// After fine-tuning.
     pub quantized: Option<f64>,
+    /// Of the difference to float, in the unit of differences: on the same examples.
+    pub difference: Option<f64>,
 }
 
 /// A seed that failed.
@@ -139,6 +147,18 @@ pub struct RunOfRow {
     pub seed: u64,
     /// What it found.
     pub summary: RunSummary,
+    /// The metric over the bootstrap's draws of the examples, where the run has kept it.
+    #[serde(skip)]
+    pub resamples: Vec<Resamples>,
+}
+
+impl RunOfRow {
+    /// What the run ends with, on the split that is shown: fine-tuned, or calibrated where it does
+    /// not fine-tune; over the bootstrap's draws. Empty where that was not kept.
+    fn resampled(&self, split: &str) -> &[f64] {
+        let stage = if self.summary.splits.quantized.is_empty() { CALIBRATED } else { QUANTIZED };
+        Resamples::find(&self.resamples, stage, split)
+    }
 }
 
 /// The scores of one run on the split that is shown.
@@ -174,11 +194,13 @@ impl TaskTable {
             rows.push(Row::gather(task, Some(column), &cells)?);
         }
         find_other_floats(task, &mut rows)?;
-        let known = rows.iter().flat_map(|row| &row.runs).map(|run| &run.summary).next().cloned();
-        let score = match &known {
-            Some(summary) => Some(scores(task, summary)?.float),
-            None => None,
-        };
+        let summaries = || rows.iter().flat_map(|row| &row.runs).map(|run| &run.summary);
+        let known = summaries().next().cloned();
+        let floats = summaries()
+            .map(|summary| scores(task, summary).map(|scores| scores.float))
+            .collect::<Result<Vec<_>, _>>()?;
+        let examples = || floats.iter().map(|score| score.examples);
+        let examples = examples().min().zip(examples().max()).map(|(min, max)| min..=max);
         if let Some(summary) = &known {
             rank(task, &mut rows, &summary.metric)?;
         }
@@ -189,8 +211,8 @@ impl TaskTable {
             metric: known.as_ref().map(|summary| summary.metric.name.clone()),
             unit: known.as_ref().map(|summary| summary.metric.unit),
             higher_is_better: known.as_ref().map(|summary| summary.metric.higher_is_better),
-            examples: score.as_ref().map(|score| score.examples),
-            split: score.map(|score| score.split),
+            examples,
+            split: floats.into_iter().next().map(|score| score.split),
             rows,
         })
     }
@@ -211,7 +233,8 @@ impl Row {
                     failed.push(Failure { seed: cell.seed, reason })
                 }
                 Some(Outcome::Done { summary }) => {
-                    runs.push(RunOfRow { seed: cell.seed, summary: *summary });
+                    let resamples = Record::resamples(cell)?;
+                    runs.push(RunOfRow { seed: cell.seed, summary: *summary, resamples });
                     let [weights, activations] = TensorErrors::load(cell)?;
                     of_weights.extend(weights);
                     of_activations.extend(activations);
@@ -225,6 +248,16 @@ impl Row {
         };
         let single = |of: fn(&Scores) -> Option<&RunScore>| match (&found[..], &runs[..]) {
             ([scores], [run]) => standard_error(&run.summary.metric, of(scores)?),
+            _ => None,
+        };
+        let error_of_difference = match (&found[..], &runs[..]) {
+            ([scores], [run]) => {
+                let split = &scores.float.split;
+                let float = Resamples::find(&run.resamples, FLOAT, split);
+                let unit = run.summary.metric.unit;
+                let difference = |from, to| unit.difference(from, to);
+                error_of_difference(float, run.resampled(split), difference)
+            }
             _ => None,
         };
         let differences: Vec<f64> = found
@@ -246,7 +279,6 @@ impl Row {
             })
             .collect();
         let config = &cells[0].config;
-        let summary = runs.first().map(|run| &run.summary);
         let [weight_bits, activation_bits] = match column {
             Some(_) => config.quant.widths(),
             None => [None; 2],
@@ -263,13 +295,14 @@ impl Row {
                 float: single(|scores| Some(&scores.float)),
                 calibrated: single(|scores| scores.calibrated.as_ref()),
                 quantized: single(|scores| scores.quantized.as_ref()),
+                difference: error_of_difference,
             },
             standing: None,
             to_best: None,
             weight_errors: TensorErrors::mean(of_weights.into_iter()),
             activation_errors: TensorErrors::mean(of_activations.into_iter()),
-            first_layer: summary.map(|summary| summary.first_layer.clone()),
-            last_layer: summary.map(|summary| summary.last_layer.clone()),
+            first_layer: runs.iter().map(|run| run.summary.first_layer.clone()).collect(),
+            last_layer: runs.iter().map(|run| run.summary.last_layer.clone()).collect(),
             epoch: epoch(config, column.is_some()),
             seconds: Statistic::of(&seconds),
             commits,
@@ -296,6 +329,7 @@ impl Row {
                 seed: run.seed,
                 value: score.value,
                 error: standard_error(&run.summary.metric, &score),
+                resampled: run.resampled(&score.split).to_vec(),
             }));
         }
         Ok(ranked)
@@ -359,7 +393,11 @@ struct Ranked {
     seed: u64,
     value: f64,
     error: Option<f64>,
+    resampled: Vec<f64>,
 }
+
+/// What differs by less, in parts of the best, is the same: figures of several seeds are sums in floating point.
+const SAME: f64 = 1e-9;
 
 /// Says of each row with rivals of as many bits where it stands among them.
 fn rank(task: &SuiteTask, rows: &mut [Row], metric: &RunMetric) -> Result<(), SuiteError> {
@@ -376,17 +414,21 @@ fn rank(task: &SuiteTask, rows: &mut [Row], metric: &RunMetric) -> Result<(), Su
         }
     }
     for (_, group) in groups.iter().filter(|(_, group)| group.len() > 1) {
-        let seeds = group.iter().map(|&index| results[index].len()).max().unwrap_or(0);
-        let is_complete = |index: &usize| results[*index].len() == seeds;
+        let seeds = |index: usize| results[index].iter().map(|run| run.seed);
+        let of_group: BTreeSet<u64> = group.iter().flat_map(|&index| seeds(index)).collect();
+        let is_complete = |index: &usize| seeds(*index).collect::<BTreeSet<_>>() == of_group;
         let goodness = |index: usize| {
             let sum: f64 = results[index].iter().map(|run| run.value).sum();
             if metric.higher_is_better { sum } else { -sum }
+        };
+        let is_better = |index: usize, best: usize| {
+            goodness(index) - goodness(best) > SAME * goodness(best).abs()
         };
         let Some(best) = group
             .iter()
             .copied()
             .filter(is_complete)
-            .reduce(|best, index| if goodness(index) > goodness(best) { index } else { best })
+            .reduce(|best, index| if is_better(index, best) { index } else { best })
         else {
             continue;
         };
@@ -414,8 +456,8 @@ fn rank(task: &SuiteTask, rows: &mut [Row], metric: &RunMetric) -> Result<(), Su
 struct Comparison {
     /// By how much the best is better, in the metric's own unit.
     lead: f64,
-    /// How far that is sure: the larger of its deviation over seeds and the standard error over the
-    /// examples.
+    /// How far that is sure: the larger of its deviation over seeds and what the examples leave
+    /// unsure; none where that is not known.
     spread: Option<f64>,
     /// What the row is above the best, in the unit of differences.
     change: Statistic,
@@ -435,8 +477,29 @@ fn compare(own: &[Ranked], best: &[Ranked], metric: &RunMetric) -> Option<Compar
         Statistic::of(&errors).map(|statistic| statistic.mean)
     };
     let errors = [error(|(own, _)| own.error), error(|(_, best)| best.error)];
-    let spread = errors.into_iter().chain([lead.deviation]).flatten().reduce(f64::max);
-    Some(Comparison { lead: lead.mean, spread, change: Statistic::of(&changes)? })
+    let of_figures = errors.into_iter().flatten().reduce(f64::max);
+    let of_examples = error_on_same_examples(&pairs).map(|error| 2.0 * error).or(of_figures);
+    let spread = of_examples.map(|error| error.max(lead.deviation.unwrap_or(0.0)));
+    let values = Statistic::of(&pairs.iter().map(|(_, best)| best.value).collect::<Vec<_>>())?;
+    let is_same = lead.mean.abs() <= SAME * values.mean.abs();
+    let lead = if is_same { 0.0 } else { lead.mean };
+    Some(Comparison { lead, spread, change: Statistic::of(&changes)? })
+}
+
+/// The standard error, over the examples that all of them share, of the mean difference of pairs; none where a run
+/// has not kept what that takes.
+fn error_on_same_examples(pairs: &[(&Ranked, &Ranked)]) -> Option<f64> {
+    let draws = pairs.first()?.0.resampled.len();
+    let runs = || pairs.iter().flat_map(|(own, best)| [own, best]);
+    if runs().any(|run| run.resampled.len() != draws) {
+        return None;
+    }
+    let mean = |draw: usize| {
+        let differences =
+            pairs.iter().map(|(own, best)| best.resampled[draw] - own.resampled[draw]);
+        differences.sum::<f64>() / pairs.len() as f64
+    };
+    sample_deviation(&(0..draws).map(mean).collect::<Vec<_>>())
 }
 
 fn epoch(config: &Config, quantized: bool) -> String {
@@ -616,7 +679,7 @@ mod tests {
         near(table.rows[1].quantized.map(|s| s.mean), 0.7);
         near(table.rows[1].difference.map(|s| s.mean), -10.0);
         near(table.rows[1].standard_error.quantized, 0.03);
-        assert_eq!((table.split.as_deref(), table.examples), (Some("test"), Some(100)));
+        assert_eq!((table.split.as_deref(), table.examples), (Some("test"), Some(100..=100)));
         let error = gather(&task(Some("dev"), &[1]), &groups).unwrap_err().to_string();
         assert!(error.contains("`dev`; its splits are valid, test"), "{error}");
     }
@@ -629,6 +692,20 @@ mod tests {
         groups[0].cells[0].fingerprint = "1".into();
         let table = gather(&task(None, &[1]), &groups).unwrap();
         assert_eq!((table.rows[1].quantized, &table.rows[1].missing[..]), (None, &[1][..]));
+    }
+
+    /// Draws of examples that move all figures by 0.1; those of `b` are off by 0.01 besides, which
+    /// makes differences to it unsure by 0.0115.
+    fn keep_resamples(cell: &Cell, value: f64) {
+        let own = if cell.column.as_deref() == Some("b") { 0.01 } else { 0.0 };
+        let draws = [(0.1, own), (-0.1, own), (0.1, -own), (-0.1, -own)];
+        let resamples = Resamples {
+            stage: QUANTIZED.into(),
+            split: "valid".into(),
+            values: draws.map(|(examples, own)| value + examples + own).to_vec(),
+        };
+        let lines = Resamples::lines([&resamples]);
+        std::fs::write(cell.kept.join(Resamples::FILE), lines).unwrap();
     }
 
     /// The standings of `a` and `b` after results of theirs, one for each seed, and what `b` is to the
@@ -650,6 +727,9 @@ mod tests {
                     summary.splits.quantized[0].standard_error = None;
                 }
                 keep(cell, done(summary));
+                if metric.0 == "paired" {
+                    keep_resamples(cell, value);
+                }
             }
         }
         let rows = gather(&task(None, &seeds), &groups).unwrap().rows;
@@ -668,27 +748,48 @@ mod tests {
         assert_eq!(one(accuracy, 0.8, 0.7), [Best, Behind]);
         assert_eq!(one(("accuracy", false), 0.8, 0.77), [Level, Best]);
         assert_eq!(one(("accuracy", false), 0.8, 0.7), [Behind, Best]);
-        assert_eq!(
-            standings(("unsure", true), &[Some(0.8)], &[Some(0.7)]).0,
-            [None; 2],
-            "nothing tells how far a single seed is sure"
-        );
+        for seeds in [1, 3] {
+            assert_eq!(
+                standings(("unsure", true), &vec![Some(0.8); seeds], &vec![Some(0.7); seeds]).0,
+                [None; 2],
+                "nothing tells how far the examples make {seeds} seeds sure"
+            );
+        }
+        // On the same examples, 0.02 and 0.03 beside twice a standard error of 0.0115; the figures' own is 0.03.
+        assert_eq!(one(("paired", true), 0.8, 0.78), [Best, Level]);
+        assert_eq!(one(("paired", true), 0.8, 0.77), [Best, Behind]);
+        assert_eq!(one(("paired", true), 0.77, 0.8), [Behind, Best]);
+    }
+
+    #[test]
+    fn what_is_the_same_but_for_rounding_is_best_together() {
+        let of = |right: [u32; 3]| right.map(|right| Some(f64::from(right) / 300.0));
+        let (one, other) = (of([295, 295, 298]), of([297, 296, 295]));
+        for (a, b) in [(&one, &other), (&other, &one)] {
+            assert_eq!(standings(("accuracy", true), a, b).0, [Some(Standing::Best); 2]);
+        }
+    }
+
+    #[test]
+    fn without_a_row_that_has_all_seeds_none_is_best() {
+        let (a, b) = ([Some(0.8), None, Some(0.7)], [None, Some(0.9), Some(0.6)]);
+        assert_eq!(standings(("accuracy", true), &a, &b).0, [None; 2]);
     }
 
     #[test]
     fn rows_are_compared_over_the_seeds_that_both_have() {
         use Standing::{Behind, Best, Level};
         let (found, to_best) = standings(
-            ("unsure", true),
+            ("paired", true),
             &[Some(0.9), Some(0.6), Some(0.75)],
-            &[Some(0.89), Some(0.58), Some(0.74)],
+            &[Some(0.87), Some(0.57), Some(0.71)],
         );
         assert_eq!(found, [Some(Best), Some(Behind)], "a seed moves both alike");
-        near(to_best.map(|change| change.mean), -4.0 / 3.0);
-        let unlike = [Some(0.88), Some(0.61), Some(0.74)];
-        let (found, _) = standings(("unsure", true), &[Some(0.9), Some(0.6), Some(0.75)], &unlike);
-        assert_eq!(found, [Some(Best), Some(Level)], "0.0067 with a deviation of 0.015");
-        // The standard error over the examples counts as well: 0.03.
+        near(to_best.map(|change| change.mean), -10.0 / 3.0);
+        let unlike = [Some(0.83), Some(0.58), Some(0.75)];
+        let (found, _) = standings(("paired", true), &[Some(0.9), Some(0.6), Some(0.75)], &unlike);
+        assert_eq!(found, [Some(Best), Some(Level)], "0.03 with a deviation of 0.036");
+        // The standard error of the figures stands for that of the difference where draws were not kept: 0.03.
         let near_it = [Some(0.88), Some(0.58), Some(0.73)];
         let (found, _) =
             standings(("slot F1", true), &[Some(0.9), Some(0.6), Some(0.75)], &near_it);

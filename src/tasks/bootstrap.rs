@@ -34,8 +34,27 @@ pub(super) fn score<M: Meter>(empty: &M, seen: &[M]) -> Result<Score, MetricErro
     };
     let measure =
         |(index, (name, value))| Measure { name, value, standard_error: standard_error(index) };
-    let measures = measures.into_iter().enumerate().map(measure).collect();
-    Ok(Score { measures, examples: whole.examples() })
+    let measures: Vec<Measure> = measures.into_iter().enumerate().map(measure).collect();
+    let resampled = match (&resampled, measures[0].standard_error) {
+        (Some(resampled), Some(_)) => resampled.iter().map(|values| values[0]).collect(),
+        _ => Vec::new(),
+    };
+    Ok(Score { measures, examples: whole.examples(), resampled })
+}
+
+/// The standard error over the examples of a difference between two models, from what either measures over the same
+/// draws ([`Score::resampled`]); none where one has no draws.
+pub(crate) fn error_of_difference(
+    from: &[f64],
+    to: &[f64],
+    difference: impl Fn(f64, f64) -> f64,
+) -> Option<f64> {
+    let pairs = from.iter().zip(to);
+    let differences: Vec<f64> = pairs.map(|(from, to)| difference(*from, *to)).collect();
+    match from.len() == to.len() {
+        true => sample_deviation(&differences).filter(|deviation| deviation.is_finite()),
+        false => None,
+    }
 }
 
 fn merged<'a, M: Meter>(empty: &M, seen: impl Iterator<Item = &'a M>) -> M {
@@ -98,6 +117,26 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_on_the_same_examples_is_surer_than_that_of_others() {
+        let empty = Classification::<ResNet>::new(ClassMetric::Accuracy).meter();
+        // Of 400 examples the second model has 20 wrong besides the 80 that both have wrong.
+        let resampled = |right: usize| -> Vec<f64> {
+            let example = |i: usize| Prediction {
+                logits: vec![0.0, if i < right { 1.0 } else { -1.0 }],
+                target: 1,
+            };
+            score(&empty, &seen(&empty, (0..400).map(example))).unwrap().resampled
+        };
+        let (one, other) = (resampled(320), resampled(300));
+        assert_eq!(one.len(), RESAMPLES);
+        let paired = error_of_difference(&one, &other, |from, to| to - from);
+        // Single examples differ by 1 in 20 of 400 cases, else by 0.
+        within(paired, (0.05_f64 * 0.95 / 400.0).sqrt(), 0.25);
+        assert_eq!(error_of_difference(&one, &one, |from, to| to - from), Some(0.0));
+        assert_eq!(error_of_difference(&one, &[], |from, to| to - from), None);
+    }
+
+    #[test]
     fn every_measure_has_its_own() {
         let score = classes(ClassMetric::F1, 450, 50);
         let [f1, accuracy] = &score.measures[..] else { panic!("two measures") };
@@ -130,6 +169,7 @@ mod tests {
         let loss = |nll| TextLoss { nll, words: 10 };
         let one = score(&empty, &seen(&empty, [loss(20.0)])).unwrap();
         assert_eq!(one.measures[0].standard_error, None, "of one example");
+        assert!(one.resampled.is_empty());
         let two = score(&empty, &seen(&empty, [loss(20.0), loss(22.0)])).unwrap();
         assert!(two.measures[0].standard_error.is_some_and(|error| error > 0.0));
         // Where both of equal truth are drawn alone, there is no correlation.

@@ -38,7 +38,7 @@ use crate::metrics::MetricError;
 use crate::models::CheckpointError;
 use crate::nn::FoldError;
 
-pub(crate) use bootstrap::sample_deviation;
+pub(crate) use bootstrap::{error_of_difference, sample_deviation};
 pub use classification::{
     ClassMetric, Classification, ClassificationBatch, ClassificationMeter, ClassificationTask,
     Prediction,
@@ -202,6 +202,10 @@ pub struct Score {
     pub measures: Vec<Measure>,
     /// The number of examples it was measured on.
     pub examples: usize,
+    /// The task's metric over sets of as many examples, drawn with replacement: the bootstrap. The draws are the
+    /// same for every model that is measured on the split, so that differences of two models, index by index,
+    /// are differences on the same examples. Empty where there is no standard error.
+    pub resampled: Vec<f64>,
 }
 
 /// A model to train, with its data, loss and metric.

@@ -14,7 +14,8 @@ use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::devices::Devices;
 use crate::evaluate::{
-    Histograms, LayerError, SplitScore, evaluate, evaluate_quantized, report, write_csv,
+    CALIBRATED, FLOAT, Histograms, LayerError, QUANTIZED, Resamples, SplitScore, evaluate,
+    evaluate_quantized, report, write_csv,
 };
 use crate::post_training::{self, Correction};
 use crate::quant::{
@@ -22,13 +23,8 @@ use crate::quant::{
     parameters,
 };
 use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
-use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size};
+use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size, error_of_difference};
 use crate::version;
-
-/// Names of the stages in logs and files.
-const FLOAT: &str = "float";
-const CALIBRATED: &str = "calibrated";
-const QUANTIZED: &str = "quantized";
 
 /// Files of a run folder.
 const FLOAT_MODEL: &str = "float.bpk";
@@ -120,6 +116,17 @@ pub struct Summary {
     /// Errors of the quantized tensors, before and after fine-tuning; in `layers.csv`.
     #[serde(skip)]
     pub layer_errors: Vec<LayerError>,
+}
+
+impl Summary {
+    /// The standard error over the examples of the first split of what the finished model is above float, in the
+    /// unit of differences: on the same examples.
+    pub fn error_of_change(&self) -> Option<f64> {
+        let SplitSummary { float, calibrated, quantized } = &self.splits;
+        let last = quantized.first().or(calibrated.first())?;
+        let difference = |from, to| self.metric.unit.difference(from, to);
+        error_of_difference(&float.first()?.resampled, &last.resampled, difference)
+    }
 }
 
 /// Epochs that each stage was set to.
@@ -384,6 +391,11 @@ pub fn train<T: Task>(
         summary.seconds.quantized = stage_seconds(run, QUANTIZED);
         summary.splits.calibrated = calibrated;
     }
+    let SplitSummary { float, calibrated, quantized } = &summary.splits;
+    let stages = [(FLOAT, float), (CALIBRATED, calibrated), (QUANTIZED, quantized)];
+    let resamples: Vec<Resamples> =
+        stages.into_iter().flat_map(|(stage, scores)| Resamples::of(stage, scores)).collect();
+    run.write(Resamples::FILE, Resamples::lines(&resamples).as_bytes())?;
     run.write_json("summary.json", &summary)?;
     let page = report::page(&report::Run::read(run.path())?);
     run.write("report.html", page.as_bytes())?;

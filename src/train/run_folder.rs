@@ -34,6 +34,7 @@ const LOCK: &str = ".running";
 /// | `model.bpk` | the quantized model: float weights and scales |
 /// | `model.safetensors` | the quantized model: weights on the grid |
 /// | `codes.safetensors` | the quantized weights as packed code words |
+/// | `resamples.jsonl` | the metric of each stage and split over the bootstrap's draws of the examples |
 /// | `summary.json` | metric, seconds, seed, bits of the first and the last layer, commit |
 /// | `report.html` | all of it to look at |
 ///

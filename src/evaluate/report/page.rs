@@ -169,7 +169,12 @@ fn measured(row: &MetricRow) -> [String; 4] {
         None => number(row.values[stage]),
     };
     let [float, calibrated, quantized] = row.values;
-    [figure(0), figure(1), figure(2), change(float, quantized.or(calibrated))]
+    let change = change(float, quantized.or(calibrated));
+    let change = match row.error_of_change {
+        Some(error) => format!("{change} ± {error:.4}"),
+        None => change,
+    };
+    [figure(0), figure(1), figure(2), change]
 }
 
 fn change(from: Option<f64>, to: Option<f64>) -> String {
@@ -210,7 +215,7 @@ fn seconds(seconds: f64) -> String {
 
 fn tiles(run: &Run) -> String {
     let Some(summary) = &run.summary else { return String::new() };
-    let rows = summary.metrics();
+    let rows = run.metrics();
     let Some(MetricRow { split, values: [float, calibrated, quantized], .. }) = rows.first() else {
         return String::new();
     };
@@ -237,15 +242,17 @@ fn tiles(run: &Run) -> String {
 }
 
 fn metric(run: &Run) -> String {
-    let Some(summary) = &run.summary else { return String::new() };
-    let rows = summary.metrics().into_iter().map(|row| {
+    if run.summary.is_none() {
+        return String::new();
+    }
+    let rows = run.metrics().into_iter().map(|row| {
         let mut cells = vec![row.split.clone(), row.metric.clone(), grouped(row.examples)];
         cells.extend(measured(&row));
         cells
     });
     let table = Table {
         caption: "What the task measures on each split, of the float model, straight after calibration, and after \
-                  fine-tuning; ± is the standard error over the examples",
+                  fine-tuning; ± is the standard error over the examples, of a change on the same examples",
         columns: &[
             ("split", false),
             ("metric", false),
@@ -446,7 +453,7 @@ fn compared_metrics(runs: &[Run]) -> String {
             rows.push([&*run.name].into_iter().chain(unfinished).map(String::from).collect());
             continue;
         };
-        for row in summary.metrics() {
+        for row in run.metrics() {
             let mut cells = vec![
                 run.name.clone(),
                 summary.task.clone(),
@@ -459,7 +466,7 @@ fn compared_metrics(runs: &[Run]) -> String {
         }
     }
     let table = Table {
-        caption: "What each run measured on every split; ± is the standard error over the examples",
+        caption: "What each run measured on every split; ± is the standard error over the examples, of a change on the same examples",
         columns: &[
             ("run", false),
             ("task", false),

@@ -11,14 +11,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ReportError;
-use crate::evaluate::{Histograms, TensorHistogram};
-
-/// The stage that trains in float, as logs name it.
-pub(super) const FLOAT: &str = "float";
-/// The quantized model straight after calibration.
-pub(super) const CALIBRATED: &str = "calibrated";
-/// The stage that fine-tunes the quantized model.
-pub(super) const QUANTIZED: &str = "quantized";
+use crate::evaluate::{CALIBRATED, FLOAT, Histograms, QUANTIZED, Resamples, TensorHistogram};
+use crate::files::json_reason;
+use crate::tasks::error_of_difference;
 
 /// Bytes of a parameter in float, and of a scale in the file of packed codes.
 const WORD: f64 = 4.0;
@@ -36,6 +31,8 @@ pub struct Run {
     pub(super) log: Log,
     pub(super) tensors: Vec<Tensor>,
     pub(super) histograms: Vec<TensorHistogram>,
+    /// The metric over the bootstrap's draws of the examples; none of a run of an older version.
+    pub(super) resamples: Vec<Resamples>,
 }
 
 /// `summary.json`.
@@ -98,25 +95,36 @@ pub(super) struct MetricRow {
     pub(super) values: [Option<f64>; 3],
     /// Their standard errors over the examples.
     pub(super) errors: [Option<f64>; 3],
+    /// That of the change from the first to the last of them, on the same examples.
+    pub(super) error_of_change: Option<f64>,
 }
 
-impl Summary {
-    /// The metric of every split, then whatever else was measured there.
+impl Run {
+    /// The metric of every split, then whatever else was measured there; none before the run is finished.
     pub(super) fn metrics(&self) -> Vec<MetricRow> {
-        let Splits { float, calibrated, quantized } = &self.splits;
+        let Some(summary) = &self.summary else { return Vec::new() };
+        let Splits { float, calibrated, quantized } = &summary.splits;
         let mut rows = Vec::new();
         for score in float {
             let names = score.others.iter().map(|other| other.name.as_str());
-            for metric in std::iter::once(self.metric.name.as_str()).chain(names) {
+            for metric in std::iter::once(summary.metric.name.as_str()).chain(names) {
                 let measured = [float, calibrated, quantized].map(|scores| {
                     let score = scores.iter().find(|other| other.split == score.split)?;
                     let other = score.others.iter().find(|other| other.name == metric);
-                    match metric == self.metric.name {
+                    match metric == summary.metric.name {
                         true => Some((score.value, score.standard_error)),
                         false => other.map(|other| (other.value, other.standard_error)),
                     }
                 });
+                let of_stage = |stage| Resamples::find(&self.resamples, stage, &score.split);
+                let last = if measured[2].is_some() { QUANTIZED } else { CALIBRATED };
+                let error_of_change = (metric == summary.metric.name)
+                    .then(|| {
+                        error_of_difference(of_stage(FLOAT), of_stage(last), |from, to| to - from)
+                    })
+                    .flatten();
                 rows.push(MetricRow {
+                    error_of_change,
                     split: score.split.clone(),
                     metric: metric.to_string(),
                     examples: score.examples,
@@ -250,7 +258,10 @@ impl Run {
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let no_run = |reason| ReportError::NoRun { path: path.to_path_buf(), reason };
         if !path.is_dir() {
-            return Err(no_run("there is no such run folder"));
+            return Err(no_run(match path.exists() {
+                true => "is a file, not the folder of a run",
+                false => "there is no such run folder",
+            }));
         }
         let text = |name: &str| optional(&path.join(name));
         let Some(config) = text("config.toml")? else {
@@ -265,6 +276,11 @@ impl Run {
             log: log(file("metrics.jsonl"))?,
             tensors: layers(file("layers.csv"))?,
             histograms: json::<Histograms>(file("histograms.json"))?.unwrap_or_default().tensors,
+            resamples: Resamples::read(path).map_err(|(line, reason)| ReportError::Damaged {
+                path: file(Resamples::FILE),
+                line,
+                reason,
+            })?,
         };
         if let Some(plan) = json::<Plan>(file("plan.json"))? {
             run.add_plan(&plan);
@@ -435,7 +451,7 @@ fn log(path: PathBuf) -> Result<Log, ReportError> {
             Err(_) if !text.ends_with('\n') && index + 1 == text.lines().count() => break,
             Err(error) => {
                 let line = Some(index as u64 + 1);
-                return Err(ReportError::Damaged { path, line, reason: error.to_string() });
+                return Err(ReportError::Damaged { path, line, reason: json_reason(&error) });
             }
         };
         let (stage, steps) = match entry["stage"].as_str() {

@@ -11,7 +11,7 @@ const ROW: f64 = 34.0;
 pub(super) fn scores(run: &Run) -> Option<Plot> {
     let summary = run.summary.as_ref()?;
     let rows: Vec<_> =
-        summary.metrics().into_iter().filter(|row| row.metric == summary.metric.name).collect();
+        run.metrics().into_iter().filter(|row| row.metric == summary.metric.name).collect();
     let splits: Vec<String> = rows.iter().map(|row| row.split.clone()).collect();
     let stages = [
         ("float", Ink::Series(0), Shape::Circle),
