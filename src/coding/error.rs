@@ -64,6 +64,19 @@ pub enum CodingError {
         given: u32,
     },
 
+    /// A width that no exponent and superposition bits of AUSN add up to.
+    #[error(
+        "no exponent and superposition bits of ausn make {bits} bits {} a sign: {}",
+        if *signed { "with" } else { "without" },
+        if *signed { "2 to 16 are possible" } else { "1 to 15 are possible where nothing is negative" }
+    )]
+    NoSplit {
+        /// The refused bits.
+        bits: u32,
+        /// Whether one of them is the sign.
+        signed: bool,
+    },
+
     /// A family of which no element is named by the family alone.
     #[error(
         "{family} is none of the OCP Microscaling formats: mxfp4, mxfp6-e2m3, mxfp6-e3m2, mxfp8-e4m3, mxfp8-e5m2"

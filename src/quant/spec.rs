@@ -51,7 +51,11 @@ impl CodingSpec {
     pub fn candidates(&self, signed: bool) -> Result<Vec<Format>, CodingError> {
         let one = match *self {
             Self::Ausn { bits, split: None, underflow } => {
-                return Ok(Format::ausn_candidates(bits, signed, underflow));
+                let candidates = Format::ausn_candidates(bits, signed, underflow);
+                return match candidates.is_empty() {
+                    true => Err(CodingError::NoSplit { bits, signed }),
+                    false => Ok(candidates),
+                };
             }
             Self::Ausn { split: Some((e, s)), underflow, .. } => {
                 AusnFormat::new(e, s, signed, underflow)?.into()
