@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use super::probe::Measured;
 use super::{
-    CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, Probe, SiteKind, parameters, sites,
+    CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, LearnedRange, Probe, ScaleKind,
+    SiteKind, parameters, sites,
 };
 use crate::coding::QuantizationError;
 
@@ -67,6 +68,17 @@ pub enum AttachError {
         /// The site's path.
         path: String,
     },
+    /// Scales that cannot be what training makes of them.
+    #[error(
+        "the plan's `{path}` trains its range by \"{}\", whose scales are {}; its own are not: calibrate again",
+        rule.name(), if rule.scale_kind() == ScaleKind::Free { "free" } else { "powers of two" }
+    )]
+    LearnedScale {
+        /// The site's path.
+        path: String,
+        /// How its range trains.
+        rule: LearnedRange,
+    },
     /// A number of ranges that the site's shape does not have.
     #[error("the plan gives `{path}` {found} scales or zero points; its shape asks for {expected}")]
     Ranges {
@@ -94,7 +106,7 @@ pub fn attach<M: Module>(
         return Err(AttachError::AlreadyQuantized);
     }
     let known = sites(&model);
-    for CalibratedSite { site, format, granularity, ranges, .. } in &plan.sites {
+    for CalibratedSite { site, format, granularity, ranges, learned, .. } in &plan.sites {
         if !known.contains(site) {
             return Err(AttachError::UnknownSite { path: site.path.clone() });
         }
@@ -103,6 +115,9 @@ pub fn attach<M: Module>(
             SiteKind::Activation { .. } => 1,
         };
         let zero_points = if format.has_zero_point() { expected } else { 0 };
+        if let Some(rule) = learned.filter(|rule| rule.scale_kind() != ranges.scales.kind()) {
+            return Err(AttachError::LearnedScale { path: site.path.clone(), rule });
+        }
         for (found, expected) in
             [(ranges.scales.len(), expected), (ranges.zero_points.len(), zero_points)]
         {

@@ -119,7 +119,7 @@ pub enum PlanError {
 
 impl Plan {
     /// Gives every site its coding: the default for its kind, overridden by the last rule whose
-    /// pattern matches its layer.
+    /// pattern matches its layer. Where ranges train, scales are those of the rule that they train by.
     ///
     /// # Errors
     ///
@@ -148,7 +148,9 @@ impl Plan {
                 .rev()
                 .filter(|(matcher, rule)| matcher.is_match(&site.layer) && rule.is_for(site))
                 .find_map(|(_, rule)| if is_weight { rule.weight } else { rule.activation });
-            if let Some(spec) = rule.unwrap_or(default) {
+            if let Some(mut spec) = rule.unwrap_or(default) {
+                // Training leaves no other scale than its rule allows.
+                spec.scale = spec.learned.map_or(spec.scale, LearnedRange::scale_kind);
                 let signed = site.kind != SiteKind::Activation { non_negative: true };
                 let formats =
                     spec.coding.candidates(signed).map_err(|source| PlanError::Coding {
@@ -229,6 +231,7 @@ fn matcher(pattern: &str, sites: &[Site]) -> Result<GlobMatcher, PlanError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quant::ScaleKind;
 
     fn site(layer: &str, tensor: &str) -> Site {
         let kind = match tensor {
@@ -257,6 +260,32 @@ mod tests {
             .iter()
             .map(|e| (e.site.path.as_str(), e.spec.coding.bits(true).unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn scales_are_those_of_the_rule_that_trains_them() {
+        for (rule, expected) in [
+            (LearnedRange::Lsq, ScaleKind::Free),
+            (LearnedRange::Tqt { scale: ScaleKind::PowerOfTwo }, ScaleKind::PowerOfTwo),
+        ] {
+            let spec = QuantSpec { learned: Some(rule), ..QuantSpec::ausn(4) };
+            let plan = Plan::resolve(&model(), Some(spec), None, &[]).unwrap();
+            assert!(plan.entries.iter().all(|entry| entry.spec.scale == expected), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn bits_that_no_split_has_are_refused() {
+        let mut activation = site("stem", "input");
+        activation.kind = SiteKind::Activation { non_negative: true };
+        for (bits, site) in
+            [(16, activation), (1, site("stem", "weight")), (17, site("stem", "weight"))]
+        {
+            let spec = Some(QuantSpec::ausn(bits));
+            let error = Plan::resolve(&[site], spec, spec, &[]).unwrap_err().to_string();
+            let expected = format!("no exponent and superposition bits of ausn make {bits} bits");
+            assert!(error.starts_with("layer `stem`") && error.contains(&expected), "{error}");
+        }
     }
 
     #[test]
