@@ -218,6 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn only_the_float_model_of_a_plan_is_calibrated() {
+        let device = device();
+        let float = |outputs: usize| {
+            let weight = Param::from_tensor(Tensor::<2>::ones([1, outputs], &device));
+            Quantized::new(Linear { weight, bias: None }, &device)
+        };
+        let calibrate = |model: &Quantized<Linear>, of: &Quantized<Linear>| {
+            let plan =
+                Plan::resolve(&quant::sites(of), Some(QuantSpec::ausn(4)), None, &[]).unwrap();
+            quant::calibrate(model, &plan, |_| Ok::<(), CalibrationError>(()))
+        };
+        let plan = calibrate(&float(1), &float(1)).unwrap();
+        let quantized = quant::attach(float(1), &plan).unwrap().model;
+        let again = calibrate(&quantized, &float(1));
+        assert!(matches!(again, Err(CalibrationError::AlreadyQuantized)), "{again:?}");
+        let foreign = calibrate(&float(1), &float(2));
+        assert!(matches!(foreign, Err(CalibrationError::UnknownSite { .. })), "{foreign:?}");
+    }
+
+    #[test]
     fn drops_what_is_quantized_already() {
         let device = device();
         let one = Tensor::<2>::ones([1, 1], &device);

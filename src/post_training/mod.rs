@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::coding::{QuantizationError, Rounding};
 use crate::quant::{
-    CalibratedPlan, CalibratedSite, Moments, Probe, Site, SiteKind, WeightMatrix,
-    change_parameters, parameters, run_observed, sites,
+    CalibratedPlan, CalibratedSite, CalibrationError, Moments, Probe, Site, SiteKind, WeightMatrix,
+    change_parameters, check_float, parameters, run_observed, sites,
 };
 use rounding::{Neighbours, OutputErrors, learn};
 
@@ -112,8 +112,8 @@ pub struct Correction {
 ///
 /// # Errors
 ///
-/// Those of `run` and `watch`.
-pub fn correct<M: Module, E>(
+/// Those of `run` and `watch`; a model that carries quantizers, or that the plan is not of.
+pub fn correct<M: Module, E: From<CalibrationError>>(
     model: M,
     plan: &CalibratedPlan,
     settings: &PostTrainingConfig,
@@ -121,6 +121,7 @@ pub fn correct<M: Module, E>(
     run: impl FnOnce(&M) -> Result<(), E>,
     mut watch: impl FnMut(usize, usize, &str) -> Result<(), E>,
 ) -> Result<(M, Vec<Correction>), E> {
+    check_float(&model, plan.sites.iter().map(|site| &site.site))?;
     let all = sites(&model);
     let weights: Vec<(&CalibratedSite, Option<&Site>)> = plan
         .sites

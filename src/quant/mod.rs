@@ -39,7 +39,7 @@ pub use activation::ActivationQuantizer;
 pub(crate) use attach::has_quantizers;
 pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
 pub use calibrate::{CalibrationError, WeighedSite, calibrate, weigh};
-pub(crate) use calibrate::{check_fixed_range, observe_activations, run_observed};
+pub(crate) use calibrate::{check_fixed_range, check_float, observe_activations, run_observed};
 pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };
