@@ -14,7 +14,7 @@ use crate::quant::{
     CodingSpec, GranularitySpec, LearnedRange, PlanEntry, RangeRule, ScaleKind, Site, SiteKind,
     sites,
 };
-use crate::search::SearchConfig;
+use crate::search::{SearchConfig, check as check_search};
 use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, initial_network};
 
@@ -69,6 +69,9 @@ impl TaskVisitor for Plan {
         if self.config.quant.fold_batch_norm && !plan.entries.is_empty() {
             // What training would refuse.
             task.fold_batch_norm(network)?;
+        }
+        if let Some(settings) = &self.config.quant.search {
+            check_search(&plan, settings)?;
         }
         let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
         let search = self.config.quant.search.as_ref();

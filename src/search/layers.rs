@@ -165,6 +165,62 @@ pub fn layers<M: Module>(
         .collect()
 }
 
+/// Checks what can be known of a search without a model's values: that a coding is open, and that the budget can be
+/// kept, but for that of multiply-accumulates.
+///
+/// # Errors
+///
+/// [`SearchError::NothingToChoose`], and a budget below the least possible cost.
+pub fn check(plan: &Plan, settings: &SearchConfig) -> Result<(), SearchError> {
+    let weights = || {
+        plan.entries.iter().filter_map(|entry| match &entry.site.kind {
+            SiteKind::Weight { shape, .. } => Some((entry, shape)),
+            SiteKind::Activation { .. } => None,
+        })
+    };
+    if !weights().any(|(entry, _)| open(entry.spec.coding).is_some()) {
+        return Err(SearchError::NothingToChoose);
+    }
+    let (cost, limit) = settings.budget();
+    if matches!(cost, CostModel::MultiplyAccumulates(_)) {
+        return Ok(());
+    }
+    let (mut least, mut sizes) = (0.0, Vec::new());
+    for (entry, shape) in weights() {
+        let size = size(entry, shape);
+        let costs =
+            formats(entry, settings).into_iter().map(|f| cost.cost(&size, f.bits(), FLOAT_BITS));
+        let costs = costs.collect::<Result<Vec<f64>, _>>()?;
+        least += costs.into_iter().fold(f64::INFINITY, f64::min);
+        sizes.push(size);
+    }
+    let budget = cost.budget(limit, &sizes);
+    // As the choice itself has it, with room for rounding.
+    match least <= budget * (1.0 + 1e-9) {
+        true => Ok(()),
+        false => Err(KnapsackError::Infeasible { budget, least }.into()),
+    }
+}
+
+/// What of a weight's size does not depend on data.
+fn size(entry: &PlanEntry, shape: &[usize]) -> LayerSize {
+    LayerSize {
+        weights: shape.iter().product::<usize>() as u64,
+        scales: entry.spec.granularity.resolve(&entry.site.kind).count(shape) as u64,
+        ..LayerSize::default()
+    }
+}
+
+/// The codings that a weight could get.
+fn formats(entry: &PlanEntry, settings: &SearchConfig) -> Vec<Format> {
+    match open(entry.spec.coding) {
+        Some(underflow) => (settings.fewest_bits..=settings.most_bits)
+            .flat_map(|bits| Format::ausn_candidates(bits, true, underflow))
+            .collect(),
+        None => entry.spec.coding.candidates(true).expect("checked when the plan was resolved"),
+    }
+}
+
 /// Chooses one candidate for each weight. The activations have theirs.
 ///
 /// # Errors
@@ -265,18 +321,10 @@ fn layer(
         (Objective::Fisher, None) => Importance::Equal(0.0),
         (Objective::SquaredError | Objective::Divergence, _) => Importance::of_weight(values),
     };
-    let formats: Vec<Format> = match open(spec.coding) {
-        Some(underflow) => (settings.fewest_bits..=settings.most_bits)
-            .flat_map(|bits| Format::ausn_candidates(bits, true, underflow))
-            .collect(),
-        None => spec.coding.candidates(true).expect("checked when the plan was resolved"),
-    };
+    let formats = formats(entry, settings);
     check_fixed_range(entry, &formats)?;
-    let size = LayerSize {
-        weights: values.len() as u64,
-        scales: granularity.count(shape) as u64,
-        multiply_accumulates: multiply_accumulates(site, &evidence.observed, evidence.examples),
-    };
+    let multiply_accumulates = multiply_accumulates(site, &evidence.observed, evidence.examples);
+    let size = LayerSize { multiply_accumulates, ..size(entry, shape) };
     let candidate = |format: Format| -> Result<LayerCandidate, SearchError> {
         let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);
         let coded = Coded { values, shape, granularity, format, ranges: &ranges };

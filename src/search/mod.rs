@@ -51,6 +51,6 @@ pub use activations::{Activation, activations};
 pub use cost::{CostError, CostModel, CostTable, LayerSize};
 pub use fisher::fisher;
 pub use knapsack::{Candidate, Choice, KnapsackError, choose};
-pub use layers::{Evidence, Found, Layer, LayerCandidate, SearchError, layers, search};
+pub use layers::{Evidence, Found, Layer, LayerCandidate, SearchError, check, layers, search};
 pub use objective::Objective;
 pub use settings::SearchConfig;

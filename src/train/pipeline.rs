@@ -186,9 +186,12 @@ pub fn prepare<T: Task>(
     set_precision(config, device)?;
     let mut network = initial_network(task, config, device)?;
     let plan = config.quant.plan(&quant::sites(&network))?;
+    // What cannot be folded or searched is better known before it is trained.
     if !plan.entries.is_empty() {
-        // What cannot be folded is better known before it is trained.
         folded(task, config, network.clone())?;
+    }
+    if let Some(settings) = &config.quant.search {
+        search::check(&plan, settings)?;
     }
     if let Some(folder) = &config.train.float_checkpoint {
         let run = RunFolder::open(folder)?.finished(FLOAT, FLOAT_MODEL)?;

@@ -335,6 +335,22 @@ fn what_cannot_be_searched_is_refused() {
         .train(LSTM, "run", &["quant.search={ average-bits = 4, most-bits = 20 }"])
         .code(2)
         .says(["quant.search.most-bits", "is 20"]);
+    // Before anything is trained.
+    for (set, says) in [
+        (
+            &["quant.search={ bytes = 10 }"][..],
+            "cannot be kept: the cheapest candidates already cost",
+        ),
+        (
+            &["quant.search={ average-bits = 4 }", "quant.weight={ coding = 'int', bits = 4 }"],
+            "whose coding is left open",
+        ),
+    ] {
+        workspace.train(LSTM, "searched", set).code(2).says([says]);
+        assert!(!workspace.path("searched/float.bpk").exists());
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        workspace.ausn(["plan", "config.toml"].into_iter().chain(set)).code(2).says([says]);
+    }
     for (search, says) in [
         ("{ cost = 9 }", "quant.search.cost-table is missing beside cost"),
         ("{ cost = 9, bytes = 9 }", "quant.search.cost stands beside bytes"),
