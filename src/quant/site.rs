@@ -48,9 +48,9 @@ impl SiteKind {
 }
 
 impl Site {
-    /// The activation among `sites` that this weight meets: that of its own layer, or the one named
-    /// `input` of the nearest layer around it, as the projections of an attention have it; for those
-    /// to keys and values the `memory` around that, where there is one. An embedding meets none.
+    /// The activation among `sites` that this weight meets: that of its own layer; for the `query`, `key` and
+    /// `value` of an attention the `input` of the attention, and for the latter two its `memory`, where there is
+    /// one. An embedding meets none, nor does a weight of which nothing says what it meets.
     pub(crate) fn input<'a>(
         &self,
         sites: impl Iterator<Item = &'a Site> + Clone,
@@ -65,23 +65,17 @@ impl Site {
                 !site.kind.is_weight() && site.layer == layer && named
             })
         };
-        let mut layer = self.layer.as_str();
-        if let Some(own) = find(layer, Some("input")).or_else(|| find(layer, None)) {
+        if let Some(own) = find(&self.layer, Some("input")).or_else(|| find(&self.layer, None)) {
             return Some(own);
         }
-        let of_memory = [".key", ".value"].iter().find_map(|end| layer.strip_suffix(end));
-        if let Some((around, _)) = of_memory.and_then(|attention| attention.rsplit_once('.'))
-            && let Some(memory) = find(around, Some("memory"))
-        {
-            return Some(memory);
+        let (attention, projection) = self.layer.rsplit_once('.')?;
+        let memory =
+            || attention.rsplit_once('.').and_then(|(around, _)| find(around, Some("memory")));
+        match projection {
+            "query" => find(attention, Some("input")),
+            "key" | "value" => memory().or_else(|| find(attention, Some("input"))),
+            _ => None,
         }
-        while let Some((around, _)) = layer.rsplit_once('.') {
-            layer = around;
-            if let Some(found) = find(layer, Some("input")) {
-                return Some(found);
-            }
-        }
-        None
     }
 }
 
@@ -150,7 +144,7 @@ impl ModuleVisitor for Finder {
 /// (output channel axis, input axis) of a weight of rank `rank` held by a Burn layer.
 fn weight_axes(container: &str, rank: usize) -> (usize, usize) {
     match container.trim_start_matches("Struct:") {
-        "Conv1d" | "Conv2d" | "Conv3d" | "Embedding" => (0, 1),
+        "Conv1d" | "Conv2d" | "Conv3d" | "DeformConv2d" | "Embedding" => (0, 1),
         "ConvTranspose1d" | "ConvTranspose2d" | "ConvTranspose3d" => (1, 0),
         _ => (rank - 1, 0),
     }

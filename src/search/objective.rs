@@ -7,8 +7,13 @@ use super::input::{Observed, input_energies};
 use crate::coding::{Format, Rounding};
 use crate::quant::{Granularity, Ranges, Site};
 
-/// Bins of the histograms that the divergence compares, over the largest magnitude on either side.
-const BINS: usize = 1 << 10;
+/// Values for each bin of the histograms that the divergence compares: with fewer, what it measures is mostly which bins
+/// happen to be empty.
+const VALUES_PER_BIN: usize = 32;
+/// The fewest and the most of those bins, over the largest magnitude on either side.
+const BINS: (usize, usize) = (16, 1 << 10);
+/// The least width of what is spread, in bins.
+const NARROWEST: f64 = 1e-6;
 
 /// What the error of a coded weight is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -98,8 +103,9 @@ impl Coded<'_> {
         if largest == 0.0 {
             return 0.0;
         }
-        let bins = 2 * BINS;
-        let position = |x: f64| (x / f64::from(largest) + 1.0) * BINS as f64;
+        let half = (self.values.len() / (2 * VALUES_PER_BIN)).clamp(BINS.0, BINS.1);
+        let bins = 2 * half;
+        let position = |x: f64| (x / f64::from(largest) + 1.0) * half as f64;
         let mut before = vec![0.0; bins];
         // Steps of the density of what the codes tell, to be summed up.
         let mut steps = vec![0.0; bins + 2];
@@ -111,9 +117,9 @@ impl Coded<'_> {
             before[bin] += 1.0;
             let scale = f64::from(scales[scale_of(i)]);
             let (low, high) = cells.around(f64::from(q) / scale);
-            let from = position(low * scale).max(0.0).min(bins as f64 - 1.0);
-            let to = position(high * scale).max(from + 1.0).min(bins as f64);
-            add_evenly(&mut steps, from.min(to - 1.0), to);
+            let [from, to] = [low, high].map(|end| position(end * scale).clamp(0.0, bins as f64));
+            let from = from.min(bins as f64 - NARROWEST);
+            add_evenly(&mut steps, from, to.max(from + NARROWEST));
         });
         let mut density = 0.0;
         let after: Vec<f64> = steps[..bins]
@@ -242,6 +248,11 @@ mod tests {
         let others = observed("a.b", "probabilities", &[5.0, 0.0], &[1, 2]);
         let input = observed("a.b", "input", &[1.0, 2.0, -1.0, 2.0], &[2, 2]);
         assert_eq!(Importance::of_output(&query, &values, &evidence(vec![others, input])), found);
+        // What else lies beside an input may meet anything.
+        let beside = site("a.b.first", "weight", weight(&[2, 3], 1, 0));
+        let input = observed("a.b", "input", &[1.0, 2.0, -1.0, 2.0], &[2, 2]);
+        let unknown = Importance::of_output(&beside, &values, &evidence(vec![input]));
+        assert_eq!(unknown, Importance::of_weight(&values));
         // Where nothing fits, all inputs count alike.
         let alone = Importance::of_output(&query, &values, &Observed::new());
         assert_eq!(alone, Importance::of_weight(&values));
@@ -262,6 +273,43 @@ mod tests {
         let scaled: Vec<f32> = values.iter().map(|v| v * 8.0).collect();
         assert!((of(&values, format) - of(&scaled, format)).abs() < 1e-12);
         assert_eq!(of(&[0.0; 9], format), 0.0);
+    }
+
+    /// `n` normal numbers, the same every time.
+    fn normal(n: usize) -> Vec<f32> {
+        use rand::{RngExt, SeedableRng};
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        let uniform = |rng: &mut rand_chacha::ChaCha8Rng| rng.random_range(1e-9f64..1.0);
+        let mut one = || {
+            let (radius, angle) = (-2.0 * uniform(&mut rng).ln(), uniform(&mut rng));
+            (radius.sqrt() * (std::f64::consts::TAU * angle).cos()) as f32
+        };
+        (0..n).map(|_| one()).collect()
+    }
+
+    #[test]
+    fn divergence_is_of_the_coding_and_not_of_how_many_values_there_are() {
+        let of = |n: usize, bits: u32| {
+            let format = Format::int(bits, true).unwrap();
+            coded(&normal(n), format, |coded| coded.divergence())
+        };
+        // What more bits gain is what a search goes by.
+        let gain = |n: usize| of(n, 4) - of(n, 8);
+        let (few, many) = (gain(640), gain(100_000));
+        assert!(few > 0.0 && few < 4.0 * many, "{few} of 640 values, {many} of 100000");
+        assert!(of(640, 4) < 0.03, "{}", of(640, 4));
+    }
+
+    #[test]
+    fn cells_narrower_than_a_bin_are_not_moved() {
+        // Heavy tails: most values lie in cells that are a small part of a bin, on both sides of zero alike.
+        let values: Vec<f32> = normal(60_000).iter().map(|v| v * v.abs().exp()).collect();
+        let mirrored: Vec<f32> = values.iter().map(|v| -v).collect();
+        for format in Format::ausn_candidates(8, true, Underflow::Gradual) {
+            let of = |values: &[f32]| coded(values, format, |coded| coded.divergence());
+            let (one, other) = (of(&values), of(&mirrored));
+            assert!((one - other).abs() < 0.05 * one, "{format}: {one} and {other} mirrored");
+        }
     }
 
     #[test]
