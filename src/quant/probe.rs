@@ -22,6 +22,8 @@ pub struct Observation {
     pub count: u64,
     /// Largest magnitude of each batch, in order.
     pub batch_max: Vec<f32>,
+    /// The smallest and the largest value, with 0 between them.
+    pub ends: (f32, f32),
     /// Values that were NaN or infinite.
     pub non_finite: u64,
     /// The summed squares at each index of the last axis: the features of a linear layer's input.
@@ -42,6 +44,8 @@ impl Observation {
         let max = values.iter().fold(0f32, |max, v| max.max(v.abs()));
         self.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
         self.batch_max.push(max);
+        let wider = |(low, high): (f32, f32), &v: &f32| (low.min(v), high.max(v));
+        self.ends = values.iter().fold(self.ends, wider);
         let step = values.len().div_ceil(SAMPLES_PER_BATCH).max(1);
         // A start that moves from batch to batch keeps the sample from always meeting the same
         // columns of a matrix whose width divides the step.

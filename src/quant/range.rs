@@ -55,6 +55,8 @@ struct Observed {
     sample_weight: f64,
     /// Largest magnitude of each batch.
     batch_max: Vec<f32>,
+    /// The smallest and the largest value, with 0 between them.
+    ends: (f32, f32),
 }
 
 impl Grouped {
@@ -79,13 +81,13 @@ impl Grouped {
 
     /// An activation, as it was observed.
     pub fn activation(seen: Observation) -> Self {
-        let Observation { samples, outliers, count, batch_max, .. } = seen;
+        let Observation { samples, outliers, count, batch_max, ends, .. } = seen;
         let sampled = count.saturating_sub(outliers.len() as u64) as f64;
         let sample_weight = sampled / samples.len().max(1) as f64;
         Self {
             bounds: vec![0, samples.len()],
             values: samples,
-            observed: Observed { outliers, sample_weight, batch_max },
+            observed: Observed { outliers, sample_weight, batch_max, ends },
         }
     }
 
@@ -254,9 +256,8 @@ impl Group<'_> {
 
     /// The smallest and the largest value, no farther from 0 than `limit`, with 0 between them.
     fn ends(self, limit: f64) -> (f64, f64) {
-        let seen = self.values.iter().chain(&self.observed.outliers);
-        let fold = |(low, high): (f32, f32), &v: &f32| (low.min(v), high.max(v));
-        let (low, high) = seen.fold((0f32, 0f32), fold);
+        let wider = |(low, high): (f32, f32), &v: &f32| (low.min(v), high.max(v));
+        let (low, high) = self.values.iter().fold(self.observed.ends, wider);
         (f64::from(low).max(-limit), f64::from(high).min(limit))
     }
 
@@ -406,6 +407,7 @@ mod tests {
             samples: values.to_vec(),
             batch_max: batch_max.to_vec(),
             count: values.len() as u64,
+            ends: values.iter().fold((0.0, 0.0), |(low, high), v| (low.min(*v), high.max(*v))),
             ..Observation::default()
         })
     }
@@ -520,6 +522,15 @@ mod tests {
     fn zero_points_follow_the_values() {
         let values = Grouped::weight(&[-1.0, 0.5, 3.0], &[3], Granularity::Tensor);
         let affine = Format::affine(4).unwrap();
+        // One value in a million that no sample meets: the largest magnitude is on the other side.
+        let mut rare = vec![2.0; 1 << 20];
+        (rare[0], rare[77]) = (10.0, -5.0);
+        let mut seen = Observation::default();
+        seen.record(&rare, &[rare.len()]);
+        let seen = Grouped::activation(seen);
+        let (found, _) = choose_range(&seen, affine, RangeRule::Max, ScaleKind::Free);
+        assert_eq!((found.scales.factors(), &found.zero_points[..]), (vec![1.0], &[5][..]));
+
         let (ranges, _) = choose_range(&values, affine, RangeRule::Max, ScaleKind::Free);
         assert_eq!(ranges.zero_points, [4]);
         assert!((ranges.scales.factors()[0] - 4.0 / 15.0).abs() < 1e-6);
