@@ -85,7 +85,9 @@ fn what_cannot_be_quantized_is_refused() {
     refuse(&[], "starts from a fresh model, and quantizing trains none");
     refuse(&["--from", "nowhere"], "nowhere: there is no such run folder");
     let trains = ["--from", "float", "--set", "train.quantized.epochs=2"];
-    refuse(&trains, "--set train.quantized.epochs has no effect");
+    refuse(&trains, "--set train.quantized.epochs=2 has no effect");
+    let within = ["--from", "float", "--set", "train.quantized={ epochs = 2 }"];
+    refuse(&within, "--set train.quantized={ epochs = 2 } has no effect");
     let float = ["--set", "quant.weight.coding=float", "--set", "quant.activation.coding=float"];
     let float: Vec<&str> = ["--from", "float"].into_iter().chain(float).collect();
     refuse(&float, "quantizes nothing");

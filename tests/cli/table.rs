@@ -145,8 +145,8 @@ fn a_suite_leaves_tables_and_is_not_run_twice() {
         };
         near("mean", (a + b) / 2.0);
         near("deviation", (a - b).abs() / 2.0_f64.sqrt());
-        assert_eq!(row["first_layer"]["weight"], 3);
-        assert_eq!(row["last_layer"]["activation"], 8);
+        assert_eq!(row["first_layer"][0]["weight"], 3);
+        assert_eq!(row["last_layer"][1]["activation"], 8);
     }
     let csv = workspace.read("results/table.csv");
     assert_eq!(csv.lines().count(), 1 + 2 * 3);
@@ -156,7 +156,7 @@ fn a_suite_leaves_tables_and_is_not_run_twice() {
     let markdown = workspace.read("results/table.md");
     let row = markdown.lines().find(|line| line.starts_with("| AUSN 3/8 | 3 / 8 |")).unwrap();
     assert!(row.contains(" | 3 / 8 | 3 / 8 | last of 1 | "), "{row}");
-    for file in ["result.json", "config.toml", "layers.csv", "epochs.jsonl"] {
+    for file in ["result.json", "config.toml", "layers.csv", "epochs.jsonl", "resamples.jsonl"] {
         assert!(
             workspace.path("results/cells/bert/ausn-3-8-seed-2").join(file).is_file(),
             "{file}"
@@ -275,7 +275,7 @@ set = {{ "model.bert.initializer-range" = 1e30 }}
         assert_eq!(rows[1]["quantized"]["deviation"], Value::Null);
         let (p, n) = (
             rows[1]["quantized"]["mean"].as_f64().unwrap(),
-            table["tasks"][task]["examples"].as_f64().unwrap(),
+            table["tasks"][task]["examples"]["start"].as_f64().unwrap(),
         );
         let error = rows[1]["standard_error"]["quantized"].as_f64().unwrap();
         assert!((error - (p * (1.0 - p) / n).sqrt()).abs() < 1e-15, "{error}");
