@@ -498,7 +498,7 @@ fn compared_plans(runs: &[Run]) -> String {
         ]
     };
     let table = Table {
-        caption: "The codings of each run, with the tensors that have them, and the epochs of its stages",
+        caption: "The codings of each run, with the number of tensors that have them, and the epochs of its stages",
         columns: &[
             ("run", false),
             ("weights", false),
