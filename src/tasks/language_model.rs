@@ -25,8 +25,8 @@ pub struct TextBatch {
     pub words: Tensor<2, Int>,
     /// The word after each, `[batch, length]`, [-1](CrossEntropy::ignored) after the end.
     pub targets: Tensor<2, Int>,
-    /// Targets that are words.
-    pub counted: usize,
+    /// Of each window, how many targets are words.
+    pub counted: Vec<usize>,
 }
 
 /// A text in windows.
@@ -70,7 +70,10 @@ impl Source<TextBatch> for TextSource {
             context: rows(-(self.context as i64), self.context, 0).0,
             words: rows(0, self.length, 0).0,
             targets,
-            counted: values.iter().filter(|&&target| target != IGNORED).count(),
+            counted: values
+                .chunks(self.length)
+                .map(|window| window.iter().filter(|&&target| target != IGNORED).count())
+                .collect(),
         })
     }
 }
@@ -93,26 +96,48 @@ impl Objective for LanguageModelling {
     }
 
     fn loss(&self, network: &LstmLanguageModel, batch: TextBatch) -> Tensor<1> {
-        let states = (batch.context.dims()[1] > 0).then(|| network.states(batch.context));
-        let (logits, _) = network.forward_from(batch.words, states);
-        let [rows, length, words] = logits.dims();
-        let settings = CrossEntropy { ignored: Some(IGNORED), smoothing: 0.0 };
-        cross_entropy_with(
-            logits.reshape([rows * length, words]),
-            batch.targets.reshape([rows * length]),
-            settings,
-        )
+        let logits = logits(network, batch.context, batch.words);
+        mean_loss(logits, batch.targets)
     }
 
     fn predict(&self, network: &LstmLanguageModel, batch: TextBatch) -> (Tensor<1>, Vec<TextLoss>) {
-        let words = batch.counted;
-        let loss = self.loss(network, batch);
-        let mean: f64 = loss.clone().into_scalar::<f32>().into();
-        (loss, vec![TextLoss { nll: mean * words as f64, words }])
+        let logits = logits(network, batch.context, batch.words);
+        // Windows are what standard errors are over, each as one example.
+        let windows = (0..batch.counted.len()).map(|row| {
+            mean_loss(logits.clone().narrow(0, row, 1), batch.targets.clone().narrow(0, row, 1))
+        });
+        let means = Tensor::cat(windows.collect(), 0).into_data();
+        let losses: Vec<TextLoss> = means
+            .iter::<f32>()
+            .zip(batch.counted)
+            .map(|(mean, words)| TextLoss { nll: f64::from(mean) * words as f64, words })
+            .collect();
+        let nll: f64 = losses.iter().map(|loss| loss.nll).sum();
+        let words: usize = losses.iter().map(|loss| loss.words).sum();
+        let mean = (nll / words.max(1) as f64) as f32;
+        (Tensor::from_floats([mean], &logits.device()), losses)
     }
 }
 
-/// What the words of a batch cost.
+/// The words that are expected after each, `[batch, length, vocabulary]`.
+fn logits(
+    network: &LstmLanguageModel,
+    context: Tensor<2, Int>,
+    words: Tensor<2, Int>,
+) -> Tensor<3> {
+    let states = (context.dims()[1] > 0).then(|| network.states(context));
+    network.forward_from(words, states).0
+}
+
+/// The mean cross-entropy of the words that count.
+fn mean_loss(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<1> {
+    let [rows, length, words] = logits.dims();
+    let settings = CrossEntropy { ignored: Some(IGNORED), smoothing: 0.0 };
+    let logits = logits.reshape([rows * length, words]);
+    cross_entropy_with(logits, targets.reshape([rows * length]), settings)
+}
+
+/// What the words of a window cost.
 #[derive(Clone, Copy, Debug)]
 pub struct TextLoss {
     /// Negative log-likelihood, summed.
@@ -131,9 +156,9 @@ pub struct PerplexityMeter {
 impl Meter for PerplexityMeter {
     type Example = TextLoss;
 
-    fn add(&mut self, batch: &TextLoss) -> Result<(), MetricError> {
-        self.words += batch.words;
-        self.perplexity.add(batch.nll, batch.words as u64)
+    fn add(&mut self, window: &TextLoss) -> Result<(), MetricError> {
+        self.words += window.words;
+        self.perplexity.add(window.nll, window.words as u64)
     }
 
     fn merge(&mut self, other: &Self) {
@@ -204,7 +229,7 @@ mod tests {
         assert_eq!(values(batch.context), [0, 0, 0, 6, 7, 8]);
         assert_eq!(values(batch.words), [1, 2, 3, 4, 9, 10, 0, 0]);
         assert_eq!(values(batch.targets), [2, 3, 4, 5, 10, -1, -1, -1]);
-        assert_eq!(batch.counted, 5);
+        assert_eq!(batch.counted, [4, 1]);
     }
 
     #[test]
@@ -229,6 +254,23 @@ mod tests {
         let (forgetful, _) = measure(1, 0);
         let apart = |other: f64| (whole / other - 1.0).abs();
         assert!(apart(windows) < 0.1 * apart(forgetful), "{whole} {windows} {forgetful}");
+    }
+
+    #[test]
+    fn every_window_is_an_example_and_together_they_are_the_batch() {
+        let device = Device::default();
+        device.seed(5);
+        let config = LstmLanguageModelConfig { hidden_size: 6, layers: 1, dropout: 0.0 };
+        let model = config.init(12, &device);
+        let batch = source(10).batch(&[0, 1, 2], &device).unwrap();
+        let loss = LanguageModelling.loss(&model, batch.clone()).into_scalar::<f32>();
+        let (mean, windows) = LanguageModelling.predict(&model, batch);
+        let words: Vec<usize> = windows.iter().map(|window| window.words).collect();
+        assert_eq!(words, [4, 4, 1]);
+        let nll: f64 = windows.iter().map(|window| window.nll).sum();
+        assert!((f64::from(loss) - nll / 9.0).abs() < 1e-6, "{loss} and {nll} over nine words");
+        assert!((loss - mean.into_scalar::<f32>()).abs() < 1e-6);
+        assert!(windows[0].nll != windows[1].nll);
     }
 
     #[test]
