@@ -28,6 +28,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::data::catalog::Locations;
 use crate::data::report::Report;
+use crate::files::write_atomically;
 use failure::Failure;
 
 /// Quantization-aware training with adaptively superimposed powers of two (AUSN).
@@ -135,6 +136,12 @@ fn needs_trained(config: &Config, [why, option]: [&str; 2]) -> Result<(), Failur
              trained it: {option}"
         ))),
     }
+}
+
+/// Writes a file, whole or not at all.
+fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    write_atomically(path, |part| std::fs::write(part, content))
+        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Tells the user how the work goes. Work goes on where nobody reads that any more.

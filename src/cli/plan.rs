@@ -70,11 +70,11 @@ impl TaskVisitor for Plan {
             // What training would refuse.
             task.fold_batch_norm(network)?;
         }
-        if let Some(settings) = &self.config.quant.search {
+        let search = self.config.quant.search.as_ref();
+        if let Some(settings) = search {
             check_search(&plan, settings)?;
         }
         let entry = |site: &Site| plan.entries.iter().find(|entry| entry.site == *site);
-        let search = self.config.quant.search.as_ref();
         Ok(sites.iter().map(|site| row(site, entry(site), search)).collect())
     }
 }

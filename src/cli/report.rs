@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Global};
+use super::{Failure, Global, write};
 use crate::evaluate::report::{self, Plot, Run};
-use crate::files::write_atomically;
 
 /// Write the report of a run, or compare several runs.
 #[derive(Args)]
@@ -71,12 +70,6 @@ fn export(
         written.plots.push(path);
     }
     Ok(())
-}
-
-/// Writes a file, whole or not at all.
-fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_atomically(path, |part| fs::write(part, content))
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
 }
 
 fn text(written: &Written) -> String {

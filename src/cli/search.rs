@@ -7,10 +7,9 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
-use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained};
+use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained, write};
 use crate::config::Config;
 use crate::devices::Devices;
-use crate::files::write_atomically;
 use crate::quant::{
     CodingSpec, Estimator, GranularitySpec, LearnedRange, QuantSpec, RangeRule, ScaleKind,
 };
@@ -102,11 +101,8 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     needs_trained(&config, FROM_RUN)?;
     let search = Search { config: config.clone(), settings, devices: devices.clone() };
     let found = device::visit(config, &devices, global, search)?;
-    let written = args.out.as_ref().map_or(Ok(()), |out| {
-        let plan = plan(&found, &args.config);
-        write_atomically(out, |part| std::fs::write(part, plan))
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", out.display())))
-    });
+    let written =
+        args.out.as_ref().map_or(Ok(()), |out| write(out, plan(&found, &args.config).as_bytes()));
     // What was found is shown in any case.
     global.print(&found, || text(&found, &args))?;
     written

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Global, device, tell};
-use crate::files::write_atomically;
+use super::{Failure, Global, device, tell, write};
 use crate::suite::{
     Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Table, Tally,
     groups, replace_marked, run as run_cells, write_tables,
@@ -210,8 +209,7 @@ fn document(path: &Path, name: &str, table: &str) -> Result<String, Failure> {
 
 fn update(readme: &Path, name: &str, table: &str) -> Result<(), Failure> {
     let new = document(readme, name, table)?;
-    write_atomically(readme, |part| std::fs::write(part, new))
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", readme.display())))
+    write(readme, new.as_bytes())
 }
 
 fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {
@@ -246,8 +244,11 @@ fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {
             ]);
         }
         let done = cells.iter().filter(|cell| cell.state == "done").count();
-        format!("{table}\n{} cells, {done} of them done; all configurations are valid (whether tasks have the splits that are named \
-             shows once they run)", cells.len())
+        format!(
+            "{table}\n{} cells, {done} of them done; all configurations are valid (whether tasks have the \
+             splits that are named shows once they run)",
+            cells.len()
+        )
     })
 }
 
