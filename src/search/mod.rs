@@ -40,7 +40,6 @@
 
 mod activations;
 mod cost;
-mod fisher;
 mod input;
 mod knapsack;
 mod layers;
@@ -49,7 +48,6 @@ mod settings;
 
 pub use activations::{Activation, activations};
 pub use cost::{CostError, CostModel, CostTable, LayerSize};
-pub use fisher::fisher;
 pub use knapsack::{Candidate, Choice, KnapsackError, choose};
 pub use layers::{Evidence, Found, Layer, LayerCandidate, SearchError, check, layers, search};
 pub use objective::Objective;

@@ -31,7 +31,7 @@ pub enum Objective {
     ///
     /// As if inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
     OutputError,
-    /// Estimated rise of the task's loss, up to a factor that all weights share (see [`fisher`](super::fisher)).
+    /// Estimated rise of the task's loss, up to a factor that all weights share (see [`fisher`](crate::train::fisher)).
     ///
     /// `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
     /// et al. 2017, arXiv 1612.00796).

@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod error;
+mod fisher;
 mod interrupt;
 mod loader;
 mod log;
@@ -15,6 +16,7 @@ mod run_folder;
 mod stage;
 
 pub use error::TrainError;
+pub use fisher::fisher;
 pub use interrupt::Interrupt;
 pub use loader::{EpochLoader, PartLoader};
 pub use pipeline::{

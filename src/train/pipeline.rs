@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use super::fisher::fisher;
 use super::log::stage_seconds;
 use super::run_folder::read_record;
 use super::stage::Stage;
@@ -22,7 +23,7 @@ use crate::quant::{
     self, CalibratedPlan, QuantizedModel, WeighedSite, change_parameters, parameter_count,
     parameters,
 };
-use crate::search::{self, Evidence, Found, Objective, SearchConfig, fisher};
+use crate::search::{self, Evidence, Found, Objective, SearchConfig};
 use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size, error_of_difference};
 use crate::version;
 
