@@ -23,8 +23,8 @@ pub(crate) use error::{line_at, line_of};
 pub use model::{Arch, ModelConfig};
 pub use quant::QuantConfig;
 pub use stage::{
-    EarlyStopping, Optimizer, OptimizerName, OptimizerPlacement, Schedule, ScheduleName, Select,
-    StageConfig, Strategy, TrainConfig,
+    EarlyStopping, Optimizer, OptimizerName, Schedule, ScheduleName, Select, StageConfig,
+    TrainConfig,
 };
 pub use task::{
     BccdConfig, DigitsConfig, GlueConfig, ImagesConfig, IntentsConfig, Normalization, Sst2Config,

@@ -12,6 +12,7 @@ mod name;
 mod remote;
 #[cfg(feature = "remote")]
 mod serve;
+mod strategy;
 
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
@@ -23,8 +24,8 @@ pub use error::DeviceError;
 pub use name::DeviceName;
 #[cfg(feature = "remote")]
 pub use serve::{Server, TOKEN};
+pub use strategy::{OptimizerPlacement, Strategy};
 
-use crate::config::{OptimizerPlacement, Strategy};
 use name::Place;
 
 /// The backends that this build has, with a description, the fastest first, which is the default.
