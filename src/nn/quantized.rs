@@ -141,7 +141,7 @@ layers! {
 mod tests {
     use super::*;
     use crate::nn::testing::{quantizes, random, relative_error};
-    use crate::quant::{self, CalibrationError, GranularitySpec, Plan, QuantSpec};
+    use crate::quant::{self, CalibrationError, GranularitySpec, ModelError, Plan, QuantSpec};
     use burn::module::ModuleDisplay;
     use burn::nn::conv::{
         Conv1dConfig, Conv2dConfig, Conv3dConfig, ConvTranspose1dConfig, ConvTranspose2dConfig,
@@ -232,9 +232,15 @@ mod tests {
         let plan = calibrate(&float(1), &float(1)).unwrap();
         let quantized = quant::attach(float(1), &plan).unwrap().model;
         let again = calibrate(&quantized, &float(1));
-        assert!(matches!(again, Err(CalibrationError::AlreadyQuantized)), "{again:?}");
+        assert!(
+            matches!(again, Err(CalibrationError::Model(ModelError::AlreadyQuantized))),
+            "{again:?}"
+        );
         let foreign = calibrate(&float(1), &float(2));
-        assert!(matches!(foreign, Err(CalibrationError::UnknownSite { .. })), "{foreign:?}");
+        assert!(
+            matches!(foreign, Err(CalibrationError::Model(ModelError::UnknownSite { .. }))),
+            "{foreign:?}"
+        );
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub fn correct<M: Module, E: From<CalibrationError>>(
     run: impl FnOnce(&M) -> Result<(), E>,
     mut watch: impl FnMut(usize, usize, &str) -> Result<(), E>,
 ) -> Result<(M, Vec<Correction>), E> {
-    check_float(&model, plan.sites.iter().map(|site| &site.site))?;
+    check_float(&model, plan.sites.iter().map(|site| &site.site))
+        .map_err(CalibrationError::from)?;
     let all = sites(&model);
     let weights: Vec<(&CalibratedSite, Option<&Site>)> = plan
         .sites

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::probe::Measured;
 use super::{
-    CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, LearnedRange, Probe, ScaleKind,
+    CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, LearnedRange, Probe, ScaleKind, Site,
     SiteKind, parameters, sites,
 };
 use crate::coding::QuantizationError;
@@ -54,11 +54,11 @@ impl Quantizers {
     }
 }
 
-/// Why a plan could not be attached.
+/// Why a plan is not one for a model.
 #[derive(Debug, Error)]
-pub enum AttachError {
+pub enum ModelError {
     /// The model is no float model.
-    #[error("the model already carries quantizers; attach a plan to the float model")]
+    #[error("the model already carries quantizers; give the float model")]
     AlreadyQuantized,
     /// A site of the plan that the model lacks, or that is of another kind or shape there.
     #[error(
@@ -68,6 +68,29 @@ pub enum AttachError {
         /// The site's path.
         path: String,
     },
+}
+
+/// Refuses a model that carries quantizers, and one that lacks a site of a plan.
+pub(crate) fn check_float<'a, M: Module>(
+    model: &M,
+    mut planned: impl Iterator<Item = &'a Site>,
+) -> Result<(), ModelError> {
+    if has_quantizers(model) {
+        return Err(ModelError::AlreadyQuantized);
+    }
+    let known = sites(model);
+    match planned.find(|site| !known.contains(site)) {
+        Some(site) => Err(ModelError::UnknownSite { path: site.path.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Why a plan could not be attached.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// A model that is not the plan's.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Scales that cannot be what training makes of them.
     #[error(
         "the plan's `{path}` trains its range by \"{}\", whose scales are {}; its own are not: calibrate again",
@@ -102,14 +125,8 @@ pub fn attach<M: Module>(
     model: M,
     plan: &CalibratedPlan,
 ) -> Result<QuantizedModel<M>, AttachError> {
-    if has_quantizers(&model) {
-        return Err(AttachError::AlreadyQuantized);
-    }
-    let known = sites(&model);
+    check_float(&model, plan.sites.iter().map(|site| &site.site))?;
     for CalibratedSite { site, format, granularity, ranges, learned, .. } in &plan.sites {
-        if !known.contains(site) {
-            return Err(AttachError::UnknownSite { path: site.path.clone() });
-        }
         let expected = match &site.kind {
             SiteKind::Weight { shape, .. } => granularity.resolve(&site.kind).count(shape),
             SiteKind::Activation { .. } => 1,

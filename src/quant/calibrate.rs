@@ -10,25 +10,17 @@ use super::parameters::parameters;
 use super::quantizer::Observer;
 use super::range::{Grouped, WeighedCoding, weigh_codings};
 use super::{
-    CalibratedPlan, CalibratedSite, Observation, Plan, PlanEntry, Probe, QuantSpec, RangeRule,
-    Site, SiteKind, has_quantizers, sites,
+    CalibratedPlan, CalibratedSite, ModelError, Observation, Plan, PlanEntry, Probe, QuantSpec,
+    RangeRule, Site, SiteKind, check_float,
 };
 use crate::coding::Format;
 
 /// Why calibration failed.
 #[derive(Debug, Error)]
 pub enum CalibrationError {
-    /// The model is no float model.
-    #[error("the model already carries quantizers; calibrate and correct the float model")]
-    AlreadyQuantized,
-    /// A site of the plan that the model lacks, or that is of another kind or shape there.
-    #[error(
-        "the plan's `{path}` is not in the model, or has another shape there: the plan is of another model"
-    )]
-    UnknownSite {
-        /// The site's path.
-        path: String,
-    },
+    /// A model that is not the plan's.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A weight or an activation holds NaN or infinity.
     #[error(
         "layer `{layer}`: {count} value(s) of its {tensor} are NaN or infinite, so no range fits them; \
@@ -174,7 +166,8 @@ fn observe<M: Module, E: From<CalibrationError>>(
     plan: &Plan,
     run: impl FnOnce(&M) -> Result<(), E>,
 ) -> Result<Vec<Grouped>, E> {
-    check_float(model, plan.entries.iter().map(|entry| &entry.site))?;
+    check_float(model, plan.entries.iter().map(|entry| &entry.site))
+        .map_err(CalibrationError::from)?;
     let model = model.valid();
     let activations = plan.entries.iter().map(|entry| &entry.site);
     let mut seen = observe_activations(&model, activations, run)?;
@@ -208,21 +201,6 @@ fn observe<M: Module, E: From<CalibrationError>>(
         observed.push(values);
     }
     Ok(observed)
-}
-
-/// Refuses a model that carries quantizers, and one that lacks a site of a plan.
-pub(crate) fn check_float<'a, M: Module>(
-    model: &M,
-    mut planned: impl Iterator<Item = &'a Site>,
-) -> Result<(), CalibrationError> {
-    if has_quantizers(model) {
-        return Err(CalibrationError::AlreadyQuantized);
-    }
-    let known = sites(model);
-    match planned.find(|site| !known.contains(site)) {
-        Some(site) => Err(CalibrationError::UnknownSite { path: site.path.clone() }),
-        None => Ok(()),
-    }
 }
 
 /// What passes the activations among `sites`, by path, while `run` runs the model that it is given. It is not called where

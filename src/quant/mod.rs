@@ -36,10 +36,10 @@ mod site;
 mod spec;
 
 pub use activation::ActivationQuantizer;
-pub(crate) use attach::has_quantizers;
-pub use attach::{AttachError, QuantizedModel, Quantizers, attach, trained_plan};
+pub use attach::{AttachError, ModelError, QuantizedModel, Quantizers, attach, trained_plan};
+pub(crate) use attach::{check_float, has_quantizers};
 pub use calibrate::{CalibrationError, WeighedSite, calibrate, weigh};
-pub(crate) use calibrate::{check_fixed_range, check_float, observe_activations, run_observed};
+pub(crate) use calibrate::{check_fixed_range, observe_activations, run_observed};
 pub use fake_quantize::{
     Estimator, FakeQuantize, ScaleGradient, ScaleTensors, fake_quantize, fake_quantize_composed,
 };
