@@ -7,10 +7,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Failure, Global};
+use super::{Failure, Global, write};
 use crate::coding::theory::{Density, RangePoint, Side, Sweep, TheoryError, grids};
 use crate::evaluate::{SqnrPanel, sqnr_chart};
-use crate::files::write_atomically;
 
 /// Compare codings on a density, without data.
 #[derive(Args)]
@@ -89,13 +88,9 @@ pub(super) fn run(args: AnalyzeArgs, global: &Global) -> Result<(), Failure> {
     if let Some(path) = &args.svg {
         let panel = |found| SqnrPanel { title: title(found), sweeps: &found.codings };
         let panels: Vec<SqnrPanel<'_>> = found.iter().map(panel).collect();
-        let drawn = sqnr_chart(&panels).map_err(|error| error.to_string());
-        let written = drawn.and_then(|svg| {
-            write_atomically(path, |part| std::fs::write(part, svg)).map_err(|e| e.to_string())
-        });
-        written.map_err(|reason| {
-            Failure::failed(format!("cannot write the chart {}: {reason}", path.display()))
-        })?;
+        let svg = sqnr_chart(&panels)
+            .map_err(|error| Failure::failed(format!("cannot draw {}: {error}", path.display())))?;
+        write(path, svg.as_bytes())?;
     }
     global.print(&found, || found.iter().map(text).collect::<Vec<_>>().join("\n\n"))
 }

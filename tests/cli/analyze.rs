@@ -80,7 +80,7 @@ fn svg_holds_a_panel_for_each_density() {
     workspace
         .ausn(["analyze", "--bits", "3", "--svg", "no/such/folder/c.svg"])
         .code(1)
-        .says(["cannot write the chart no/such/folder/c.svg"])
+        .says(["cannot write no/such/folder/c.svg"])
         .stdout("");
 }
 
