@@ -10,11 +10,9 @@ use super::device::DeviceArgs;
 use super::{Failure, Global, Overrides, device, show_report, tell};
 use crate::config::Config;
 use crate::data::report::Report;
-use crate::evaluate::LayerTable;
+use crate::evaluate::{LayerTable, Summary};
 use crate::tasks::{Task, TaskVisitor, with_task};
-use crate::train::{
-    Interrupt, Progress, RunFolder, Summary, TrainError, TrainOptions, prepare, train,
-};
+use crate::train::{Interrupt, Progress, RunFolder, TrainError, TrainOptions, prepare, train};
 
 /// Train a model and quantize it.
 #[derive(Args)]
@@ -201,7 +199,7 @@ fn text(summary: &Summary, run: &Path) -> String {
         }
     }
     let metric = &summary.metric;
-    text.push_str(&format!("{} on {}, seed {}\n", metric.name, summary.task, summary.seed));
+    text.push_str(&format!("{} on {}, seed {}\n", metric.info.name, summary.task, summary.seed));
     let splits = &summary.splits;
     for (name, scores) in [
         ("float", &splits.float),
@@ -213,7 +211,7 @@ fn text(summary: &Summary, run: &Path) -> String {
         }
     }
     if let Some(quantized) = metric.quantized.or(metric.calibrated) {
-        let change = metric.unit.change(metric.float, quantized);
+        let change = metric.info.unit.change(metric.float, quantized);
         let stage = if metric.quantized.is_some() { "quantized" } else { "calibrated" };
         let error = summary.error_of_change().map(|error| format!(" (standard error {error:.2})"));
         text.push_str(&format!("  {stage} against float: {change}{}\n", error.unwrap_or_default()));

@@ -6,20 +6,22 @@ mod layers;
 pub mod report;
 mod resamples;
 mod sqnr_chart;
+mod summary;
 
 use std::fmt;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::quant::{QuantizedModel, Quantizers};
 use crate::tasks::{EvaluationSplit, Measure, Prefetch, Task, TaskError, batches_by_size};
 
 pub use histograms::{Histograms, TensorHistogram};
-pub use layers::{LayerError, LayerTable, write_csv};
+pub use layers::{LayerError, LayerTable, TensorKind, write_csv};
 pub use resamples::Resamples;
 pub use sqnr_chart::{SqnrPanel, sqnr_chart};
+pub use summary::{Epochs, LayerBits, Metric, MetricSummary, Seconds, SplitSummary, Summary};
 
 /// The name, in logs, tables and files, of the stage that trains in float.
 pub(crate) const FLOAT: &str = "float";
@@ -29,19 +31,19 @@ pub(crate) const CALIBRATED: &str = "calibrated";
 pub(crate) const QUANTIZED: &str = "quantized";
 
 /// What was measured on one split.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitScore {
     /// The split's name.
     pub split: String,
     /// The value of the task's metric.
     pub value: f64,
     /// Its standard error over the examples, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
     /// The number of examples.
     pub examples: usize,
     /// Whatever else the task measures.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Measure>,
     /// The task's metric over the bootstrap's draws: [`Score::resampled`](crate::tasks::Score::resampled).
     #[serde(skip)]

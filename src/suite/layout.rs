@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::{Row, Standing, Statistic, Table, TaskTable, TensorErrors};
+use crate::evaluate::LayerBits;
 use crate::tasks::{Unit, signed};
-use crate::train::LayerBits;
 
 /// A document.
 pub(super) struct Layout(pub(super) Vec<Block>);

@@ -45,10 +45,7 @@ pub use error::SuiteError;
 pub use file::{Column, Suite, SuiteTask};
 pub use process::{Processes, Ran, Runner, Stop};
 pub use readme::{marked, replace_marked};
-pub use record::{
-    Outcome, Record, RunMeasure, RunMetric, RunScore, RunSeconds, RunSplits, RunSummary,
-    TensorErrors,
-};
+pub use record::{Outcome, Record, RunSummary, TensorErrors};
 pub use run::{Event, Tally, run};
 pub use shard::Shard;
 pub use statistic::Statistic;

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::write::write_file;
 use super::{Cell, SuiteError};
-use crate::evaluate::Resamples;
-use crate::tasks::Unit;
-use crate::train::LayerBits;
+use crate::evaluate::{
+    CALIBRATED, LayerBits, LayerError, Metric, Resamples, Seconds, SplitSummary, Summary,
+    TensorKind,
+};
 
 const RECORD: &str = "result.json";
-const LAYERS: &str = "layers.csv";
 
 /// What became of a cell: `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,83 +49,23 @@ pub enum Outcome {
     },
 }
 
-/// What tables need of a run's `summary.json`.
+/// What tables need of a run's [`Summary`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The metric.
-    pub metric: RunMetric,
+    pub metric: Metric,
     /// Seconds that the stages took.
-    pub seconds: RunSeconds,
+    pub seconds: Seconds,
     /// What the first layer is quantized to.
     pub first_layer: LayerBits,
     /// What the last layer is quantized to.
     pub last_layer: LayerBits,
     /// The metric on all evaluation splits.
-    pub splits: RunSplits,
+    pub splits: SplitSummary,
     /// The version of the program that finished the run.
     pub version: String,
     /// The commit that it was built from.
     pub commit: Option<String>,
-}
-
-/// A metric, without values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunMetric {
-    /// Its name.
-    pub name: String,
-    /// How its values and their differences are told.
-    pub unit: Unit,
-    /// Whether a larger value is better.
-    pub higher_is_better: bool,
-}
-
-/// Seconds that the stages took.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunSeconds {
-    /// The float stage.
-    pub float: f64,
-    /// The quantization-aware stage.
-    pub quantized: f64,
-}
-
-/// The metric on all evaluation splits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunSplits {
-    /// Of the float model.
-    pub float: Vec<RunScore>,
-    /// Straight after calibration.
-    pub calibrated: Vec<RunScore>,
-    /// After fine-tuning.
-    pub quantized: Vec<RunScore>,
-}
-
-/// The metric on one split.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunScore {
-    /// The split.
-    pub split: String,
-    /// The value.
-    pub value: f64,
-    /// Its standard error over the examples, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub standard_error: Option<f64>,
-    /// Examples that it was measured on.
-    pub examples: usize,
-    /// Whatever else was measured: name and value.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<RunMeasure>,
-}
-
-/// Another metric's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunMeasure {
-    /// The metric.
-    pub name: String,
-    /// The value.
-    pub value: f64,
-    /// Its standard error over the examples, where there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub standard_error: Option<f64>,
 }
 
 impl Record {
@@ -153,8 +93,7 @@ impl Record {
     ///
     /// A file that cannot be read.
     pub fn resamples(cell: &Cell) -> Result<Vec<Resamples>, SuiteError> {
-        Resamples::read(&cell.kept)
-            .map_err(|(_, reason)| SuiteError::kept(cell, &cell.kept.join(Resamples::FILE), reason))
+        Resamples::read(&cell.kept).map_err(|why| misread(cell, Resamples::FILE, why))
     }
 
     /// Whether there is a result.
@@ -170,7 +109,7 @@ impl Record {
     ///
     /// If a file cannot be read or written.
     pub fn keep_result(cell: &Cell) -> Result<Self, SuiteError> {
-        let path = cell.run.join("summary.json");
+        let path = cell.run.join(Summary::FILE);
         let text = fs::read_to_string(&path).map_err(|e| SuiteError::file("read", &path, e))?;
         let summary: RunSummary = match serde_json::from_str(&text) {
             Ok(summary) => summary,
@@ -196,10 +135,10 @@ impl Record {
         write_file(&cell.kept.join(Resamples::FILE), Resamples::lines(shown).as_bytes())?;
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
-        let layers = cell.run.join(LAYERS);
+        let layers = cell.run.join(LayerError::FILE);
         if layers.is_file() {
             let bytes = fs::read(&layers).map_err(|e| SuiteError::file("read", &layers, e))?;
-            write_file(&cell.kept.join(LAYERS), &bytes)?;
+            write_file(&cell.kept.join(LayerError::FILE), &bytes)?;
         }
         write_file(&cell.kept.join("epochs.jsonl"), epochs(&cell.run)?.as_bytes())?;
         record.save(cell)?;
@@ -249,17 +188,6 @@ pub struct TensorErrors {
     pub clipping_share: f64,
 }
 
-/// A line of the layer error log.
-#[derive(Deserialize)]
-struct LayerLine {
-    stage: String,
-    kind: String,
-    clipping_share: f64,
-    /// Empty where nothing is lost; the column has to be there.
-    #[serde(deserialize_with = "Option::deserialize")]
-    sqnr_db: Option<f64>,
-}
-
 impl TensorErrors {
     /// Of what is kept of a cell: weights and activations. None where it quantizes none, and of tensors that lost nothing.
     ///
@@ -267,15 +195,10 @@ impl TensorErrors {
     ///
     /// A layer error log that cannot be read.
     pub(super) fn load(cell: &Cell) -> Result<[Option<Self>; 2], SuiteError> {
-        let path = cell.kept.join(LAYERS);
-        if !path.is_file() {
-            return Ok([None, None]);
-        }
-        let lines = csv::Reader::from_path(&path)
-            .and_then(|mut reader| reader.deserialize().collect::<Result<Vec<LayerLine>, _>>());
-        let lines = lines.map_err(|error| SuiteError::kept(cell, &path, error))?;
-        Ok(["weight", "activation"].map(|kind| {
-            let lines = lines.iter().filter(|line| line.stage == "calibrated" && line.kind == kind);
+        let lines =
+            LayerError::read(&cell.kept).map_err(|why| misread(cell, LayerError::FILE, why))?;
+        Ok([TensorKind::Weight, TensorKind::Activation].map(|kind| {
+            let lines = lines.iter().filter(|line| line.stage == CALIBRATED && line.kind == kind);
             let found = lines.filter_map(|line| {
                 let sqnr_db = line.sqnr_db.filter(|sqnr| sqnr.is_finite())?;
                 Some(Self { sqnr_db, clipping_share: line.clipping_share })
@@ -293,6 +216,12 @@ impl TensorErrors {
             clipping_share: mean(|error| error.clipping_share),
         })
     }
+}
+
+/// What is said of a file of what is kept of a cell, with the line that cannot be understood.
+fn misread(cell: &Cell, file: &str, (line, reason): (Option<u64>, String)) -> SuiteError {
+    let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+    SuiteError::kept(cell, &cell.kept.join(file), line + &reason)
 }
 
 /// What is said of a run that left a file which cannot be understood.

@@ -6,14 +6,11 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 
 use super::statistic::binomial_error;
-use super::{
-    Cell, Column, Group, Outcome, Record, RunMetric, RunScore, RunSummary, Statistic, Suite,
-};
+use super::{Cell, Column, Group, Outcome, Record, RunSummary, Statistic, Suite};
 use super::{SuiteError, SuiteTask, TensorErrors};
 use crate::config::{Config, Select};
-use crate::evaluate::{CALIBRATED, FLOAT, QUANTIZED, Resamples};
+use crate::evaluate::{CALIBRATED, FLOAT, LayerBits, Metric, QUANTIZED, Resamples, SplitScore};
 use crate::tasks::{Unit, error_of_difference, sample_deviation};
-use crate::train::LayerBits;
 
 /// The table of a suite: `table.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -163,9 +160,9 @@ impl RunOfRow {
 
 /// The scores of one run on the split that is shown.
 struct Scores {
-    float: RunScore,
-    calibrated: Option<RunScore>,
-    quantized: Option<RunScore>,
+    float: SplitScore,
+    calibrated: Option<SplitScore>,
+    quantized: Option<SplitScore>,
 }
 
 impl Table {
@@ -243,10 +240,10 @@ impl Row {
         }
         let found =
             runs.iter().map(|run| scores(task, &run.summary)).collect::<Result<Vec<_>, _>>()?;
-        let values = |of: fn(&Scores) -> Option<&RunScore>| -> Vec<f64> {
+        let values = |of: fn(&Scores) -> Option<&SplitScore>| -> Vec<f64> {
             found.iter().filter_map(of).map(|score| score.value).collect()
         };
-        let single = |of: fn(&Scores) -> Option<&RunScore>| match (&found[..], &runs[..]) {
+        let single = |of: fn(&Scores) -> Option<&SplitScore>| match (&found[..], &runs[..]) {
             ([scores], [run]) => standard_error(&run.summary.metric, of(scores)?),
             _ => None,
         };
@@ -348,7 +345,7 @@ impl Row {
 
 /// The scores of a run on the split that the suite shows.
 fn scores(task: &SuiteTask, summary: &RunSummary) -> Result<Scores, SuiteError> {
-    let of = |scores: &[RunScore]| match &task.split {
+    let of = |scores: &[SplitScore]| match &task.split {
         None => scores.first().cloned(),
         Some(split) => scores.iter().find(|score| score.split == *split).cloned(),
     };
@@ -381,7 +378,7 @@ fn find_other_floats(task: &SuiteTask, rows: &mut [Row]) -> Result<(), SuiteErro
 }
 
 /// The standard error over the examples: binomial of an accuracy, else what the run has estimated.
-fn standard_error(metric: &RunMetric, score: &RunScore) -> Option<f64> {
+fn standard_error(metric: &Metric, score: &SplitScore) -> Option<f64> {
     match metric.name.as_str() {
         "accuracy" => Some(binomial_error(score.value, score.examples)),
         _ => score.standard_error,
@@ -400,7 +397,7 @@ struct Ranked {
 const SAME: f64 = 1e-9;
 
 /// Says of each row with rivals of as many bits where it stands among them.
-fn rank(task: &SuiteTask, rows: &mut [Row], metric: &RunMetric) -> Result<(), SuiteError> {
+fn rank(task: &SuiteTask, rows: &mut [Row], metric: &Metric) -> Result<(), SuiteError> {
     let results = rows.iter().map(|row| row.results(task)).collect::<Result<Vec<_>, _>>()?;
     let widths = |row: &Row| [row.weight_bits, row.activation_bits];
     let mut groups: Vec<([Option<u32>; 2], Vec<usize>)> = Vec::new();
@@ -463,7 +460,7 @@ struct Comparison {
     change: Statistic,
 }
 
-fn compare(own: &[Ranked], best: &[Ranked], metric: &RunMetric) -> Option<Comparison> {
+fn compare(own: &[Ranked], best: &[Ranked], metric: &Metric) -> Option<Comparison> {
     let of_best = |run: &Ranked| best.iter().find(|other| other.seed == run.seed);
     let pairs: Vec<(&Ranked, &Ranked)> =
         own.iter().filter_map(|run| Some((run, of_best(run)?))).collect();
@@ -527,8 +524,8 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::evaluate::{Seconds, SplitSummary};
     use crate::suite::cell::tests::group;
-    use crate::suite::{RunMetric, RunSeconds, RunSplits};
 
     fn task(split: Option<&str>, seeds: &[u64]) -> SuiteTask {
         SuiteTask {
@@ -555,22 +552,23 @@ mod tests {
     fn summary(metric: &str, float: f64, calibrated: f64, quantized: f64) -> RunSummary {
         // What stands first is the validation split; the test split is 0.1 below it.
         let scores = |value: f64| {
-            let score = |split: &str, value| RunScore {
+            let score = |split: &str, value| SplitScore {
                 split: split.into(),
                 value,
                 standard_error: Some(0.03),
                 examples: 100,
                 others: Vec::new(),
+                resampled: Vec::new(),
             };
             vec![score("valid", value), score("test", value - 0.1)]
         };
         let layer = LayerBits { layer: "l".into(), weight: Some(4), activation: None };
         RunSummary {
-            metric: RunMetric { name: metric.into(), unit: Unit::Fraction, higher_is_better: true },
-            seconds: RunSeconds { float: 0.0, quantized: 7.0 },
+            metric: Metric { name: metric.into(), unit: Unit::Fraction, higher_is_better: true },
+            seconds: Seconds { float: 0.0, quantized: 7.0 },
             first_layer: layer.clone(),
             last_layer: layer,
-            splits: RunSplits {
+            splits: SplitSummary {
                 float: scores(float),
                 calibrated: scores(calibrated),
                 quantized: scores(quantized),
@@ -836,11 +834,18 @@ mod tests {
         let groups = groups(folder.path(), &[1, 2]);
         for (group, sqnr) in groups.iter().zip([10.0, 20.0]) {
             keep(&group.cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
-            let log = format!(
-                "stage,layer,kind,clipping_share,sqnr_db\ncalibrated,a,weight,0.25,{sqnr}\n\
-                 calibrated,b,weight,0.75,{sqnr}\ncalibrated,c,weight,0.0,inf\n\
-                 quantized,a,weight,0.9,99.0\n"
-            );
+            let line = |stage: &str, layer: &str, share: f64, sqnr: f64| {
+                format!("{stage},{layer},weight,weight,int,4,true,1,9,1,1,0.0,{share},{sqnr}\n")
+            };
+            let log = [
+                "stage,layer,tensor,kind,coding,bits,signed,scales,values,clipping_error,\
+                 rounding_error,clipped_fraction,clipping_share,sqnr_db\n",
+                &line("calibrated", "a", 0.25, sqnr),
+                &line("calibrated", "b", 0.75, sqnr),
+                &line("calibrated", "c", 0.0, f64::INFINITY),
+                &line("quantized", "a", 0.9, 99.0),
+            ]
+            .concat();
             std::fs::write(group.cells[0].kept.join("layers.csv"), log).unwrap();
         }
         let rows = gather(&task(None, &[1, 2]), &groups).unwrap().rows;

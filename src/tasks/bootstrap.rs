@@ -32,9 +32,14 @@ pub(super) fn score<M: Meter>(empty: &M, seen: &[M]) -> Result<Score, MetricErro
         let values: Vec<f64> = resampled.as_ref()?.iter().map(|values| values[index]).collect();
         sample_deviation(&values).filter(|deviation| deviation.is_finite())
     };
-    let measure =
-        |(index, (name, value))| Measure { name, value, standard_error: standard_error(index) };
-    let measures: Vec<Measure> = measures.into_iter().enumerate().map(measure).collect();
+    let measures = measures.into_iter().enumerate();
+    let measures: Vec<Measure> = measures
+        .map(|(index, (name, value))| Measure {
+            name: name.to_string(),
+            value,
+            standard_error: standard_error(index),
+        })
+        .collect();
     let resampled = match (&resampled, measures[0].standard_error) {
         (Some(resampled), Some(_)) => resampled.iter().map(|values| values[0]).collect(),
         _ => Vec::new(),
@@ -140,7 +145,7 @@ mod tests {
     fn every_measure_has_its_own() {
         let score = classes(ClassMetric::F1, 450, 50);
         let [f1, accuracy] = &score.measures[..] else { panic!("two measures") };
-        assert_eq!((f1.name, accuracy.name), ("F1", "accuracy"));
+        assert_eq!((&*f1.name, &*accuracy.name), ("F1", "accuracy"));
         // With the error of precision and recall each sqrt(p (1 - p) / 250).
         within(f1.standard_error, (0.9_f64 * 0.1 / 500.0).sqrt(), 0.25);
         assert_ne!(f1.standard_error, accuracy.standard_error);

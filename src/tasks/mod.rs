@@ -183,15 +183,15 @@ pub fn signed(difference: f64) -> String {
 }
 
 /// One metric's value.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// The metric's name.
-    pub name: &'static str,
+    pub name: String,
     /// Its value; accuracies lie between 0 and 1.
     pub value: f64,
     /// Its standard error over the examples, by the bootstrap; none for a single example, and where
     /// the metric is not defined for what is drawn of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
 }
 

@@ -20,8 +20,8 @@ pub use fisher::fisher;
 pub use interrupt::Interrupt;
 pub use loader::{EpochLoader, PartLoader};
 pub use pipeline::{
-    Evaluation, LayerBits, Start, Summary, TrainOptions, evaluate_config, evaluate_run,
-    initial_network, prepare, search_config, train, weigh_config,
+    Evaluation, Start, TrainOptions, evaluate_config, evaluate_run, initial_network, prepare,
+    search_config, train, weigh_config,
 };
 pub use renderer::Progress;
 pub use run_folder::RunFolder;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::fisher::fisher;
 use super::log::stage_seconds;
@@ -15,8 +15,9 @@ use crate::config::{Config, StageConfig};
 use crate::deploy;
 use crate::devices::Devices;
 use crate::evaluate::{
-    CALIBRATED, FLOAT, Histograms, LayerError, QUANTIZED, Resamples, SplitScore, evaluate,
-    evaluate_quantized, report, write_csv,
+    CALIBRATED, Epochs, FLOAT, Histograms, LayerBits, LayerError, MetricSummary, QUANTIZED,
+    Resamples, Seconds, SplitScore, SplitSummary, Summary, evaluate, evaluate_quantized, report,
+    write_csv,
 };
 use crate::post_training::{self, Correction};
 use crate::quant::{
@@ -24,7 +25,7 @@ use crate::quant::{
     parameters,
 };
 use crate::search::{self, Evidence, Found, Objective, SearchConfig};
-use crate::tasks::{Prefetch, Task, TaskError, Unit, batches_by_size, error_of_difference};
+use crate::tasks::{Prefetch, Task, TaskError, batches_by_size};
 use crate::version;
 
 /// Files of a run folder.
@@ -45,123 +46,6 @@ pub struct TrainOptions {
     pub progress: Progress,
     /// How it is stopped.
     pub interrupt: Interrupt,
-}
-
-/// The metric of the task before and after quantization.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MetricSummary {
-    /// Its name.
-    pub name: String,
-    /// How its values and their differences are told.
-    pub unit: Unit,
-    /// Whether a larger value is better.
-    pub higher_is_better: bool,
-    /// Of the float model.
-    pub float: f64,
-    /// Of the quantized model straight after calibration, with what the configuration asks for
-    /// without training; absent where nothing is quantized.
-    pub calibrated: Option<f64>,
-    /// Of the quantized model after fine-tuning; absent where there was none.
-    pub quantized: Option<f64>,
-}
-
-/// Seconds that the stages took, validation included.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Seconds {
-    /// The float stage.
-    pub float: f64,
-    /// The quantization-aware stage.
-    pub quantized: f64,
-}
-
-/// The metric on every evaluation split.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SplitSummary {
-    /// Of the float model.
-    pub float: Vec<SplitScore>,
-    /// Straight after calibration.
-    pub calibrated: Vec<SplitScore>,
-    /// After fine-tuning; empty where there was none.
-    pub quantized: Vec<SplitScore>,
-}
-
-/// What a run found: `summary.json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
-    /// The task.
-    pub task: String,
-    /// The metric on the first evaluation split.
-    pub metric: MetricSummary,
-    /// The seed.
-    pub seed: u64,
-    /// How long training took.
-    pub seconds: Seconds,
-    /// Quantized tensors.
-    pub layers: usize,
-    /// What the model's first layer is quantized to.
-    pub first_layer: LayerBits,
-    /// What its last layer is quantized to.
-    pub last_layer: LayerBits,
-    /// The model's parameters.
-    pub parameters: usize,
-    /// Training examples.
-    pub train_examples: usize,
-    /// Epochs that each stage was set to.
-    pub epochs: Epochs,
-    /// The metric on all evaluation splits.
-    pub splits: SplitSummary,
-    /// The version of the program that finished the run.
-    pub version: String,
-    /// The commit that it was built from, where that is known.
-    pub commit: Option<String>,
-    /// Errors of the quantized tensors, before and after fine-tuning; in `layers.csv`.
-    #[serde(skip)]
-    pub layer_errors: Vec<LayerError>,
-}
-
-impl Summary {
-    /// The standard error over the examples of the first split of what the finished model is above float, in the
-    /// unit of differences: on the same examples.
-    pub fn error_of_change(&self) -> Option<f64> {
-        let SplitSummary { float, calibrated, quantized } = &self.splits;
-        let last = quantized.first().or(calibrated.first())?;
-        let difference = |from, to| self.metric.unit.difference(from, to);
-        error_of_difference(&float.first()?.resampled, &last.resampled, difference)
-    }
-}
-
-/// Epochs that each stage was set to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Epochs {
-    /// The float stage.
-    pub float: usize,
-    /// The quantization-aware stage.
-    pub quantized: usize,
-}
-
-/// Bits of a layer's tensors; those of a float tensor are absent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerBits {
-    /// The layer.
-    pub layer: String,
-    /// Of its weight, the widest where it has several.
-    pub weight: Option<u32>,
-    /// Of its input, the widest where it has several.
-    pub activation: Option<u32>,
-}
-
-impl LayerBits {
-    /// Looks a layer up among those that were measured.
-    fn of(layer: &str, errors: &[LayerError]) -> Self {
-        let widest = |kind: &str| {
-            errors.iter().filter(|e| e.layer == layer && e.kind == kind).map(|e| e.bits).max()
-        };
-        Self {
-            layer: layer.to_string(),
-            weight: widest("weight"),
-            activation: widest("activation"),
-        }
-    }
 }
 
 /// What a run starts from: a model, and which coding each of its tensors will get.
@@ -266,9 +150,7 @@ pub fn train<T: Task>(
     let mut summary = Summary {
         task: task.name().to_string(),
         metric: MetricSummary {
-            name: task.metric().name.to_string(),
-            unit: task.metric().unit,
-            higher_is_better: task.metric().higher_is_better,
+            info: task.metric().into(),
             float: float[0].value,
             calibrated: None,
             quantized: None,
@@ -369,7 +251,7 @@ pub fn train<T: Task>(
         summary.last_layer = bits(layers.last(), &summary.layer_errors);
 
         run.write_record(QUANTIZED_MODEL, model.model.clone())?;
-        run.write_with("layers.csv", |path| {
+        run.write_with(LayerError::FILE, |path| {
             write_csv(&summary.layer_errors, std::fs::File::create(path)?)
         })?;
         // Compact, since every number of a bin would have a line of its own.
@@ -400,7 +282,7 @@ pub fn train<T: Task>(
     let resamples: Vec<Resamples> =
         stages.into_iter().flat_map(|(stage, scores)| Resamples::of(stage, scores)).collect();
     run.write(Resamples::FILE, Resamples::lines(&resamples).as_bytes())?;
-    run.write_json("summary.json", &summary)?;
+    run.write_json(Summary::FILE, &summary)?;
     let page = report::page(&report::Run::read(run.path())?);
     run.write("report.html", page.as_bytes())?;
     Ok(summary)

@@ -8,6 +8,7 @@ use super::plot::{
     AXIS, Anchor, Canvas, Frame, Framed, Plot, Sample, Shape, WIDTH, legend_height, names_width,
 };
 use super::run::{Run, Tensor};
+use crate::evaluate::LayerError;
 
 const CLIPPING: Ink = Ink::Series(1);
 const ROUNDING: Ink = Ink::Series(0);
@@ -58,9 +59,9 @@ pub(super) fn layers(run: &Run) -> Vec<Plot> {
 }
 
 fn kind(run: &Run, kind: &str, weight: bool) -> Vec<Plot> {
-    let all: Vec<&Tensor> = run.tensors.iter().filter(|tensor| tensor.weight == weight).collect();
-    let both = |tensor: &&Tensor| [tensor.calibrated, tensor.quantized];
-    let errors = all.iter().flat_map(both).flatten().map(|errors| errors.relative());
+    let all: Vec<&Tensor> =
+        run.tensors.iter().filter(|tensor| tensor.is_weight() == weight).collect();
+    let errors = all.iter().flat_map(|tensor| &tensor.measured).map(LayerError::relative);
     let x = Axis::decades(errors.flat_map(|(clipping, rounding)| [clipping, rounding]));
     let plot = |(rows, name, part): (Range<usize>, String, String)| {
         let name = format!("errors-{kind}{name}");
@@ -73,7 +74,7 @@ fn kind(run: &Run, kind: &str, weight: bool) -> Vec<Plot> {
 fn bars(name: &str, title: String, tensors: &[&Tensor], x: &Axis) -> Plot {
     let names: Vec<String> = tensors.iter().map(|tensor| short(tensor.label())).collect();
     let y = Axis::rows(tensors.len());
-    let tuned = tensors.iter().any(|tensor| tensor.quantized.is_some());
+    let tuned = tensors.iter().any(|tensor| tensor.before().is_some());
     let mut legend = vec![
         (Sample::Bar(CLIPPING, 1.0), "clipping error".to_string()),
         (Sample::Bar(ROUNDING, 1.0), "rounding error".to_string()),
@@ -106,16 +107,15 @@ fn bars(name: &str, title: String, tensors: &[&Tensor], x: &Axis) -> Plot {
         canvas.text("clipped", (columns[0], heading), Ink::Muted, Anchor::End);
         canvas.text("SQNR", (columns[1], heading), Ink::Muted, Anchor::End);
         for (i, tensor) in tensors.iter().enumerate() {
-            let Some(errors) = tensor.errors() else { continue };
+            let errors = tensor.last();
             let y = framed.y(i as f64 + 0.5);
-            let before = tensor.quantized.and(tensor.calibrated).map(|errors| errors.relative());
+            let before = tensor.before().map(LayerError::relative);
             let (clipping, rounding) = errors.relative();
             bar(canvas, &framed, (y - BAR, y), CLIPPING, (clipping, before.map(|before| before.0)));
             bar(canvas, &framed, (y, y + BAR), ROUNDING, (rounding, before.map(|before| before.1)));
             let clipped = format!("{:.2} %", 100.0 * errors.clipped_fraction);
             canvas.text(&clipped, (columns[0], y), Ink::Text, Anchor::End);
-            let sqnr = errors.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB"));
-            canvas.text(&sqnr, (columns[1], y), Ink::Text, Anchor::End);
+            canvas.text(&errors.sqnr(), (columns[1], y), Ink::Text, Anchor::End);
         }
     })
 }
@@ -148,7 +148,7 @@ pub(super) fn compared(runs: &[Run]) -> Vec<Plot> {
 fn compared_kind(runs: &[Run], kind: &str, weight: bool) -> Vec<Plot> {
     let mut names: Vec<String> = Vec::new();
     let tensors = |run: &'_ Run| -> Vec<Tensor> {
-        run.tensors.iter().filter(|tensor| tensor.weight == weight).cloned().collect()
+        run.tensors.iter().filter(|tensor| tensor.is_weight() == weight).cloned().collect()
     };
     let tensors: Vec<Vec<Tensor>> = runs.iter().map(tensors).collect();
     for tensor in tensors.iter().flatten() {
@@ -156,8 +156,7 @@ fn compared_kind(runs: &[Run], kind: &str, weight: bool) -> Vec<Plot> {
             names.push(tensor.label());
         }
     }
-    let errors =
-        tensors.iter().flatten().filter_map(Tensor::errors).map(|errors| errors.relative());
+    let errors = tensors.iter().flatten().map(|tensor| tensor.last().relative());
     let x = Axis::decades(errors.flat_map(|(clipping, rounding)| [clipping, rounding]));
     let plot = |(rows, name, part): (Range<usize>, String, String)| {
         let name = format!("errors-{kind}{name}");
@@ -224,11 +223,11 @@ fn lanes(
             }
             for (run, tensors) in tensors.iter().enumerate() {
                 let tensor = tensors.iter().find(|tensor| tensor.label() == *name);
-                let Some(errors) = tensor.and_then(Tensor::errors) else { continue };
+                let Some(tensor) = tensor else { continue };
                 let middle = (runs.len() as f64 - 1.0) / 2.0;
                 let y = framed.y(i as f64 + 0.5) + LANE * (run as f64 - middle);
                 let ink = Ink::series(run);
-                let (clipping, rounding) = errors.relative();
+                let (clipping, rounding) = tensor.last().relative();
                 let found = [(clipping, Shape::Ring), (rounding, Shape::Circle)];
                 let found = found.into_iter().filter(|(value, _)| *value > 0.0);
                 let points: Vec<_> =

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ink;
 use super::plot::Plot;
-use super::run::{Cost, Errors, MetricRow, Run, Summary, Tensor};
+use super::run::{Cost, MetricRow, Run, Tensor};
 use super::{curves, layers, levels, scores};
+use crate::evaluate::{LayerError, Summary};
+use crate::quant::GranularitySpec;
 
 const CSS: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -182,7 +184,7 @@ fn change(from: Option<f64>, to: Option<f64>) -> String {
 }
 
 /// A whole number with a thin space at every thousand.
-fn grouped(number: u64) -> String {
+fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -214,7 +216,6 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn tiles(run: &Run) -> String {
-    let Some(summary) = &run.summary else { return String::new() };
     let rows = run.metrics();
     let Some(MetricRow { split, values: [float, calibrated, quantized], .. }) = rows.first() else {
         return String::new();
@@ -224,7 +225,7 @@ fn tiles(run: &Run) -> String {
         let small = if small.is_empty() { small } else { format!("<small>{small}</small>") };
         tiles.push_str(&format!("<div><dt>{name}</dt><dd>{value}{small}</dd></div>\n"));
     };
-    let metric = format!("{} on {}", escape(&summary.metric.name), escape(split));
+    let metric = format!("{} on {}", escape(run.metric()), escape(split));
     add("Float", number(*float), metric);
     for (name, value) in [("Calibrated", *calibrated), ("Quantized", *quantized)] {
         if value.is_some() {
@@ -285,21 +286,18 @@ fn errors(run: &Run) -> String {
         return String::new();
     }
     let scientific = |value: f64| format!("{value:.3e}").replace('-', "−");
-    let rows = run.tensors.iter().flat_map(|tensor| {
-        let stages = [("calibrated", tensor.calibrated), ("quantized", tensor.quantized)];
-        stages.into_iter().filter_map(move |(stage, errors)| {
-            let errors = errors?;
-            Some(vec![
-                tensor.layer.clone(),
-                tensor.tensor.clone(),
-                stage.to_string(),
-                scientific(errors.clipping),
-                scientific(errors.rounding),
-                format!("{:.2} %", 100.0 * errors.clipped_fraction),
-                sqnr(&errors),
-            ])
-        })
-    });
+    let row = |errors: &LayerError| {
+        vec![
+            errors.layer.clone(),
+            errors.tensor.clone(),
+            errors.stage.clone(),
+            scientific(errors.clipping_error),
+            scientific(errors.rounding_error),
+            format!("{:.2} %", 100.0 * errors.clipped_fraction),
+            errors.sqnr(),
+        ]
+    };
+    let rows = run.tensors.iter().flat_map(|tensor| &tensor.measured).map(row);
     let table = Table {
         caption: "Sums of squared errors before and after fine-tuning",
         columns: &[
@@ -350,34 +348,30 @@ fn plan(run: &Run) -> String {
     let row = |tensor: &Tensor| {
         let count = |n: Option<u32>| n.map_or("–".into(), |n| n.to_string());
         let shape = tensor.shape.as_deref().map(|shape| {
-            let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
+            let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
             sizes.join(" × ")
         });
-        let ends = |min: String, max: String| match min == max {
-            true => min,
-            false => format!("{min} to {max}"),
-        };
-        let range = match (tensor.range, tensor.scale) {
-            (Some((min, max)), _) => ends(min.to_string(), max.to_string()),
-            (_, Some((min, max))) => ends(format!("{min:.3e}"), format!("{max:.3e}")),
-            _ => "–".into(),
-        };
-        let scales = match (tensor.scales, &tensor.granularity) {
-            (1, _) => "1".to_string(),
-            (scales, Some(granularity)) => format!("{} (per {granularity})", grouped(scales)),
-            (scales, None) => grouped(scales),
+        let log = tensor.last();
+        let scales = match (log.scales, tensor.granularity) {
+            (scales @ 2.., Some(GranularitySpec::PerChannel)) => {
+                format!("{} (per channel)", grouped(scales))
+            }
+            (scales @ 2.., Some(GranularitySpec::PerGroup(size))) => {
+                format!("{} (per group of {size})", grouped(scales))
+            }
+            (scales, _) => grouped(scales),
         };
         vec![
-            tensor.layer.clone(),
-            tensor.tensor.clone(),
+            log.layer.clone(),
+            log.tensor.clone(),
             shape.unwrap_or("–".into()),
-            tensor.coding.clone().unwrap_or("ausn".into()),
-            format!("{}{}", tensor.bits, if tensor.signed { "" } else { " unsigned" }),
-            count(tensor.exponent_bits),
-            count(tensor.superposition_bits),
-            tensor.underflow.clone().unwrap_or("–".into()),
+            log.coding.to_string(),
+            format!("{}{}", log.bits, if log.signed { "" } else { " unsigned" }),
+            count(log.exponent_bits),
+            count(log.superposition_bits),
+            log.underflow.clone().unwrap_or("–".into()),
             scales,
-            range.replace('-', "−"),
+            log.range(" to ").unwrap_or("–".into()).replace('-', "−"),
         ]
     };
     let table = Table {
@@ -514,7 +508,7 @@ fn compared_plans(runs: &[Run]) -> String {
 /// The codings of a run's weights or activations, the most frequent first.
 fn codings(run: &Run, weight: bool) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for tensor in run.tensors.iter().filter(|tensor| tensor.weight == weight) {
+    for tensor in run.tensors.iter().filter(|tensor| tensor.is_weight() == weight) {
         *counts.entry(tensor.kind()).or_default() += 1;
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
@@ -548,17 +542,15 @@ fn compared_configurations(runs: &[Run]) -> String {
 fn compared_sqnr(runs: &[Run]) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (i, run) in runs.iter().enumerate() {
-        for tensor in &run.tensors {
-            let is = |row: &Vec<String>| row[0] == tensor.layer && row[1] == tensor.tensor;
+        for errors in run.tensors.iter().map(Tensor::last) {
+            let is = |row: &Vec<String>| row[0] == errors.layer && row[1] == errors.tensor;
             let index = rows.iter().position(is).unwrap_or_else(|| {
-                let mut row = vec![tensor.layer.clone(), tensor.tensor.clone()];
+                let mut row = vec![errors.layer.clone(), errors.tensor.clone()];
                 row.resize(2 + runs.len(), "–".into());
                 rows.push(row);
                 rows.len() - 1
             });
-            if let Some(errors) = tensor.errors() {
-                rows[index][2 + i] = sqnr(&errors);
-            }
+            rows[index][2 + i] = errors.sqnr();
         }
     }
     let names: Vec<String> = runs.iter().map(|run| escape(&run.name)).collect();
@@ -570,10 +562,6 @@ fn compared_sqnr(runs: &[Run]) -> String {
         rows,
     };
     format!("<h3>Table of SQNR</h3>\n{}", table.html())
-}
-
-fn sqnr(errors: &Errors) -> String {
-    errors.sqnr_db.map_or("exact".into(), |db| format!("{db:.1} dB"))
 }
 
 fn compared_cost(runs: &[Run]) -> String {

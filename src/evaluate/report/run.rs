@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::ReportError;
-use crate::evaluate::{CALIBRATED, FLOAT, Histograms, QUANTIZED, Resamples, TensorHistogram};
+use crate::evaluate::{
+    CALIBRATED, FLOAT, Histograms, LayerError, QUANTIZED, Resamples, SplitSummary, Summary,
+    TensorHistogram, TensorKind,
+};
 use crate::files::json_reason;
+use crate::quant::{CalibratedPlan, GranularitySpec, SiteKind};
 use crate::tasks::error_of_difference;
 
 /// Bytes of a parameter in float, and of a scale in the file of packed codes.
@@ -35,62 +37,11 @@ pub struct Run {
     pub(super) resamples: Vec<Resamples>,
 }
 
-/// `summary.json`.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Summary {
-    pub(super) task: String,
-    pub(super) metric: Named,
-    pub(super) seed: u64,
-    pub(super) seconds: Stages<f64>,
-    pub(super) epochs: Stages<usize>,
-    pub(super) parameters: u64,
-    pub(super) train_examples: u64,
-    pub(super) splits: Splits,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Named {
-    pub(super) name: String,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Stages<T> {
-    pub(super) float: T,
-    pub(super) quantized: T,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Splits {
-    pub(super) float: Vec<Score>,
-    pub(super) calibrated: Vec<Score>,
-    pub(super) quantized: Vec<Score>,
-}
-
-/// What was measured on one split.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Score {
-    pub(super) split: String,
-    pub(super) value: f64,
-    #[serde(default)]
-    pub(super) standard_error: Option<f64>,
-    pub(super) examples: u64,
-    #[serde(default)]
-    pub(super) others: Vec<Other>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Other {
-    pub(super) name: String,
-    pub(super) value: f64,
-    #[serde(default)]
-    pub(super) standard_error: Option<f64>,
-}
-
 /// The metric of one split at each stage where it was measured.
 pub(super) struct MetricRow {
     pub(super) split: String,
     pub(super) metric: String,
-    pub(super) examples: u64,
+    pub(super) examples: usize,
     /// Of the float, the calibrated and the quantized model.
     pub(super) values: [Option<f64>; 3],
     /// Their standard errors over the examples.
@@ -103,22 +54,22 @@ impl Run {
     /// The metric of every split, then whatever else was measured there; none before the run is finished.
     pub(super) fn metrics(&self) -> Vec<MetricRow> {
         let Some(summary) = &self.summary else { return Vec::new() };
-        let Splits { float, calibrated, quantized } = &summary.splits;
+        let SplitSummary { float, calibrated, quantized } = &summary.splits;
         let mut rows = Vec::new();
         for score in float {
             let names = score.others.iter().map(|other| other.name.as_str());
-            for metric in std::iter::once(summary.metric.name.as_str()).chain(names) {
+            for metric in std::iter::once(self.metric()).chain(names) {
                 let measured = [float, calibrated, quantized].map(|scores| {
                     let score = scores.iter().find(|other| other.split == score.split)?;
                     let other = score.others.iter().find(|other| other.name == metric);
-                    match metric == summary.metric.name {
+                    match metric == self.metric() {
                         true => Some((score.value, score.standard_error)),
                         false => other.map(|other| (other.value, other.standard_error)),
                     }
                 });
                 let of_stage = |stage| Resamples::find(&self.resamples, stage, &score.split);
                 let last = if measured[2].is_some() { QUANTIZED } else { CALIBRATED };
-                let error_of_change = (metric == summary.metric.name)
+                let error_of_change = (metric == self.metric())
                     .then(|| {
                         error_of_difference(of_stage(FLOAT), of_stage(last), |from, to| to - from)
                     })
@@ -163,74 +114,43 @@ impl StageLog {
     }
 }
 
-/// A quantized tensor: its place in the plan, and its errors.
-#[derive(Clone, Debug, Default)]
+/// A quantized tensor: what the layer error log has of it, and its place in the plan.
+#[derive(Clone, Debug)]
 pub(super) struct Tensor {
-    pub(super) layer: String,
-    pub(super) tensor: String,
-    pub(super) weight: bool,
-    /// The coding's name, where the file tells it.
-    pub(super) coding: Option<String>,
-    pub(super) bits: u32,
-    pub(super) signed: bool,
-    pub(super) exponent_bits: Option<u32>,
-    pub(super) superposition_bits: Option<u32>,
-    pub(super) underflow: Option<String>,
-    pub(super) scales: u64,
-    /// Smallest and largest range exponent.
-    pub(super) range: Option<(f64, f64)>,
-    /// Smallest and largest free scale.
-    pub(super) scale: Option<(f64, f64)>,
-    /// Numbers that the tensor has (a weight), or that passed in the evaluation (an activation).
-    pub(super) values: u64,
+    /// Straight after calibration, and after fine-tuning: one of the two, or both.
+    pub(super) measured: Vec<LayerError>,
     /// The weight's shape; none for an activation.
-    pub(super) shape: Option<Vec<u64>>,
+    pub(super) shape: Option<Vec<usize>>,
     /// What shares a scale.
-    pub(super) granularity: Option<String>,
-    pub(super) calibrated: Option<Errors>,
-    pub(super) quantized: Option<Errors>,
-}
-
-/// What quantizing a tensor loses: sums of squares over all values measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Errors {
-    pub(super) clipping: f64,
-    pub(super) rounding: f64,
-    pub(super) clipped_fraction: f64,
-    /// None where nothing is lost.
-    pub(super) sqnr_db: Option<f64>,
-}
-
-impl Errors {
-    /// Clipping and rounding error over the sum of the squared values; (0, 0) where nothing is lost.
-    pub(super) fn relative(&self) -> (f64, f64) {
-        let total = self.clipping + self.rounding;
-        let noise = self.sqnr_db.map_or(0.0, |db| 10f64.powf(-db / 10.0));
-        if total > 0.0 {
-            (noise * self.clipping / total, noise * self.rounding / total)
-        } else {
-            (0.0, 0.0)
-        }
-    }
+    pub(super) granularity: Option<GranularitySpec>,
 }
 
 impl Tensor {
+    /// That of the finished model, or straight after calibration where it is not finished.
+    pub(super) fn last(&self) -> &LayerError {
+        self.measured.last().expect("a tensor comes from a line of the log")
+    }
+
+    /// What fine-tuning started from; none where it has not ended.
+    pub(super) fn before(&self) -> Option<&LayerError> {
+        self.measured.iter().rev().nth(1)
+    }
+
+    pub(super) fn is_weight(&self) -> bool {
+        self.last().kind == TensorKind::Weight
+    }
+
     /// The layer's name; with the tensor's unless it is the layer's weight or input.
     pub(super) fn label(&self) -> String {
-        label(&self.layer, &self.tensor, self.weight)
+        label(&self.last().layer, &self.last().tensor, self.is_weight())
     }
 
     /// The coding with its bits, as in `ausn 4 bits E2 S1`.
     pub(super) fn kind(&self) -> String {
-        let coding = self.coding.as_deref().unwrap_or("ausn");
-        let split = self.exponent_bits.zip(self.superposition_bits);
+        let LayerError { coding, bits, exponent_bits, superposition_bits, .. } = self.last();
+        let split = exponent_bits.zip(*superposition_bits);
         let split = split.map(|(e, s)| format!(" E{e} S{s}")).unwrap_or_default();
-        format!("{coding} {} bits{split}", self.bits)
-    }
-
-    /// The errors of the finished model, or straight after calibration where it is not finished.
-    pub(super) fn errors(&self) -> Option<Errors> {
-        self.quantized.or(self.calibrated)
+        format!("{coding} {bits} bits{split}")
     }
 }
 
@@ -243,7 +163,7 @@ pub(super) fn label(layer: &str, tensor: &str, weight: bool) -> String {
 
 /// What the model costs to store.
 pub(super) struct Cost {
-    pub(super) quantized_weights: u64,
+    pub(super) quantized_weights: usize,
     pub(super) bits_per_weight: Option<f64>,
     pub(super) float_bytes: f64,
     pub(super) packed_bytes: f64,
@@ -268,21 +188,24 @@ impl Run {
             return Err(no_run("is no run folder: it holds no config.toml"));
         };
         let file = |name: &str| path.join(name);
+        let damaged = |name| {
+            let path = file(name);
+            move |(line, reason)| match line {
+                Some(line) => ReportError::Damaged { path, line: Some(line), reason },
+                None => ReportError::Read { path, reason },
+            }
+        };
         let mut run = Self {
             name: folder_name(path),
             settings: settings(&config, file("config.toml"))?,
             config,
-            summary: json(file("summary.json"))?,
+            summary: json(file(Summary::FILE))?,
             log: log(file("metrics.jsonl"))?,
-            tensors: layers(file("layers.csv"))?,
+            tensors: tensors(LayerError::read(path).map_err(damaged(LayerError::FILE))?),
             histograms: json::<Histograms>(file("histograms.json"))?.unwrap_or_default().tensors,
-            resamples: Resamples::read(path).map_err(|(line, reason)| ReportError::Damaged {
-                path: file(Resamples::FILE),
-                line,
-                reason,
-            })?,
+            resamples: Resamples::read(path).map_err(damaged(Resamples::FILE))?,
         };
-        if let Some(plan) = json::<Plan>(file("plan.json"))? {
+        if let Some(plan) = json::<CalibratedPlan>(file("plan.json"))? {
             run.add_plan(&plan);
         }
         Ok(run)
@@ -304,20 +227,16 @@ impl Run {
         Ok(runs)
     }
 
-    fn add_plan(&mut self, plan: &Plan) {
+    fn add_plan(&mut self, plan: &CalibratedPlan) {
         let sites: HashMap<_, _> =
             plan.sites.iter().map(|site| ((&*site.site.layer, &*site.site.tensor), site)).collect();
         for tensor in &mut self.tensors {
-            if let Some(site) = sites.get(&(&*tensor.layer, &*tensor.tensor)) {
-                tensor.shape = site.site.kind.weight.as_ref().map(|weight| weight.shape.clone());
-                tensor.granularity = match &site.granularity {
-                    _ if !tensor.weight => Some("tensor".into()),
-                    Value::String(name) => Some(name.trim_start_matches("per-").to_string()),
-                    Value::Object(size) => {
-                        size.get("per-group").map(|size| format!("group of {size}"))
-                    }
-                    _ => None,
-                };
+            let last = tensor.last();
+            let site = sites.get(&(&*last.layer, &*last.tensor)).copied();
+            let Some(site) = site else { continue };
+            tensor.granularity = Some(site.granularity);
+            if let SiteKind::Weight { shape, .. } = &site.site.kind {
+                tensor.shape = Some(shape.clone());
             }
         }
     }
@@ -325,26 +244,29 @@ impl Run {
     /// What the model costs to store; none before the run is finished.
     pub(super) fn cost(&self) -> Option<Cost> {
         let parameters = self.summary.as_ref()?.parameters;
-        let weights = || self.tensors.iter().filter(|tensor| tensor.weight);
-        let count = |tensor: &Tensor| match &tensor.shape {
-            Some(shape) => shape.iter().product(),
-            None => tensor.values,
-        };
-        let quantized_weights: u64 = weights().map(count).sum();
-        let bits: f64 = weights().map(|w| count(w) as f64 * f64::from(w.bits)).sum();
-        let scales: f64 = weights().map(|weight| weight.scales as f64).sum();
-        let rest = parameters.saturating_sub(quantized_weights) as f64;
+        let (mut quantized_weights, mut bits, mut scales) = (0, 0, 0);
+        for tensor in self.tensors.iter().filter(|tensor| tensor.is_weight()) {
+            let count = match &tensor.shape {
+                Some(shape) => shape.iter().product(),
+                None => tensor.last().values as usize,
+            };
+            quantized_weights += count;
+            bits += count * tensor.last().bits as usize;
+            scales += tensor.last().scales;
+        }
+        let rest = parameters.saturating_sub(quantized_weights);
         Some(Cost {
             quantized_weights,
-            bits_per_weight: (quantized_weights > 0).then(|| bits / quantized_weights as f64),
+            bits_per_weight: (quantized_weights > 0)
+                .then(|| bits as f64 / quantized_weights as f64),
             float_bytes: WORD * parameters as f64,
-            packed_bytes: (bits / 8.0).ceil() + WORD * (scales + rest),
+            packed_bytes: bits.div_ceil(8) as f64 + WORD * (scales + rest) as f64,
         })
     }
 
     /// The name of the task's metric.
     pub(super) fn metric(&self) -> &str {
-        let summary = self.summary.as_ref().map(|summary| &*summary.metric.name);
+        let summary = self.summary.as_ref().map(|summary| &*summary.metric.info.name);
         summary.or(self.log.metric.as_deref()).unwrap_or("metric")
     }
 }
@@ -353,36 +275,6 @@ impl Run {
 fn folder_name(path: &Path) -> String {
     let whole = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     whole.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// What a report takes from `plan.json`.
-#[derive(Deserialize)]
-struct Plan {
-    sites: Vec<PlanSite>,
-}
-
-#[derive(Deserialize)]
-struct PlanSite {
-    site: Site,
-    #[serde(default)]
-    granularity: Value,
-}
-
-#[derive(Deserialize)]
-struct Site {
-    layer: String,
-    tensor: String,
-    kind: Kind,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    weight: Option<Weight>,
-}
-
-#[derive(Deserialize)]
-struct Weight {
-    shape: Vec<u64>,
 }
 
 /// A file's text; none where there is no such file.
@@ -495,97 +387,19 @@ fn spread(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
     epochs.flat_map(place).collect()
 }
 
-/// A row of a CSV file with a header, read by name.
-struct Row<'a> {
-    path: &'a Path,
-    columns: &'a HashMap<String, usize>,
-    record: &'a csv::StringRecord,
-}
-
-impl Row<'_> {
-    fn damaged(&self, reason: String) -> ReportError {
-        let line = self.record.position().map(csv::Position::line);
-        ReportError::Damaged { path: self.path.to_path_buf(), line, reason }
-    }
-
-    fn optional<T: FromStr>(&self, column: &str) -> Result<Option<T>, ReportError> {
-        let text = self.columns.get(column).and_then(|&index| self.record.get(index));
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-        let damaged = |_| self.damaged(format!("`{text}` under `{column}` is of another kind"));
-        text.parse().map(Some).map_err(damaged)
-    }
-
-    fn required<T: FromStr>(&self, column: &str) -> Result<T, ReportError> {
-        match self.optional(column)? {
-            Some(value) => Ok(value),
-            None if self.columns.contains_key(column) => {
-                Err(self.damaged(format!("nothing stands under `{column}`")))
-            }
-            None => Err(self.damaged(format!("there is no column `{column}`"))),
-        }
-    }
-}
-
-fn layers(path: PathBuf) -> Result<Vec<Tensor>, ReportError> {
-    let Some(text) = optional(&path)? else { return Ok(Vec::new()) };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let damaged = |error: csv::Error| ReportError::Damaged {
-        path: path.clone(),
-        line: error.position().map(csv::Position::line),
-        reason: error.to_string(),
-    };
-    let columns: HashMap<String, usize> = {
-        let header = reader.headers().map_err(damaged)?.iter();
-        header.enumerate().map(|(index, name)| (name.to_string(), index)).collect()
-    };
+/// The tensors of a layer error log, in its order.
+fn tensors(log: Vec<LayerError>) -> Vec<Tensor> {
     let mut tensors: Vec<Tensor> = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(damaged)?;
-        let row = Row { path: &path, columns: &columns, record: &record };
-        let stage: String = row.required("stage")?;
-        let errors = Some(Errors {
-            clipping: row.required("clipping_error")?,
-            rounding: row.required("rounding_error")?,
-            clipped_fraction: row.optional("clipped_fraction")?.unwrap_or(0.0),
-            sqnr_db: row.optional("sqnr_db")?,
-        });
-        let kind: String = row.required("kind")?;
-        let ends = |low: &str, high: &str| -> Result<Option<(f64, f64)>, ReportError> {
-            Ok(row.optional(low)?.zip(row.optional(high)?))
+    for line in log {
+        let is = |known: &&mut Tensor| {
+            (&known.last().layer, &known.last().tensor) == (&line.layer, &line.tensor)
         };
-        let mut tensor = Tensor {
-            layer: row.required("layer")?,
-            tensor: row.required("tensor")?,
-            weight: kind == "weight",
-            coding: row.optional("coding")?,
-            bits: row.required("bits")?,
-            signed: row.optional("signed")?.unwrap_or(true),
-            exponent_bits: row.optional("exponent_bits")?,
-            superposition_bits: row.optional("superposition_bits")?,
-            underflow: row.optional("underflow")?,
-            scales: row.optional("scales")?.unwrap_or(1),
-            range: ends("range_min", "range_max")?,
-            scale: ends("scale_min", "scale_max")?,
-            values: row.optional("values")?.unwrap_or(0),
-            ..Tensor::default()
-        };
-        let known = tensors
-            .iter()
-            .position(|known| (&known.layer, &known.tensor) == (&tensor.layer, &tensor.tensor));
-        match known {
-            Some(index) => {
-                tensor.calibrated = tensors[index].calibrated;
-                tensor.quantized = tensors[index].quantized;
-                tensors[index] = tensor;
+        match tensors.iter_mut().find(is) {
+            Some(known) => known.measured.push(line),
+            None => {
+                tensors.push(Tensor { measured: vec![line], shape: None, granularity: None });
             }
-            None => tensors.push(tensor),
-        }
-        let index = known.unwrap_or(tensors.len() - 1);
-        match stage.as_str() {
-            CALIBRATED => tensors[index].calibrated = errors,
-            QUANTIZED => tensors[index].quantized = errors,
-            _ => {}
         }
     }
-    Ok(tensors)
+    tensors
 }

@@ -9,9 +9,9 @@ const ROW: f64 = 34.0;
 
 /// The task's metric on every split, float, calibrated and quantized.
 pub(super) fn scores(run: &Run) -> Option<Plot> {
-    let summary = run.summary.as_ref()?;
-    let rows: Vec<_> =
-        run.metrics().into_iter().filter(|row| row.metric == summary.metric.name).collect();
+    run.summary.as_ref()?;
+    let metric = run.metric();
+    let rows: Vec<_> = run.metrics().into_iter().filter(|row| row.metric == metric).collect();
     let splits: Vec<String> = rows.iter().map(|row| row.split.clone()).collect();
     let stages = [
         ("float", Ink::Series(0), Shape::Circle),
@@ -37,7 +37,6 @@ pub(super) fn scores(run: &Run) -> Option<Plot> {
             format!("{}: {}", row.split, values.join(", "))
         })
         .collect();
-    let metric = &summary.metric.name;
     let description = format!("The {metric} on every split. {}.", told.join("; "));
     let height = top + ROW * rows.len() as f64 + AXIS;
     let title = format!("{metric} by split");

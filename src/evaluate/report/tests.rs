@@ -7,6 +7,7 @@ use roxmltree::{Document, Node};
 use tempfile::TempDir;
 
 use super::*;
+use crate::coding::Family;
 
 const CONFIG: &str = "[task]\nname = \"digits\" # <&>\n";
 
@@ -15,14 +16,16 @@ const HOSTILE: &str = "<b>&\"'";
 
 const SUMMARY: &str = r#"{
   "task": "digits", "seed": 7, "layers": 3, "parameters": 1100, "train_examples": 1000,
-  "metric": {"name": "accuracy", "float": 0.9, "calibrated": 0.7, "quantized": 0.85},
+  "metric": {"name": "accuracy", "unit": "fraction", "higher_is_better": true, "float": 0.9, "calibrated": 0.7, "quantized": 0.85},
   "seconds": {"float": 12.5, "quantized": 700.0}, "epochs": {"float": 2, "quantized": 1},
   "splits": {
     "float": [{"split": "valid", "value": 0.9, "examples": 100, "others": [{"name": "top-5", "value": 0.99}]},
               {"split": "test", "value": 0.88, "examples": 50}],
     "calibrated": [{"split": "valid", "value": 0.7, "examples": 100}, {"split": "test", "value": 0.69, "examples": 50}],
     "quantized": [{"split": "valid", "value": 0.85, "standard_error": 0.0357, "examples": 100}, {"split": "test", "value": 0.86, "examples": 50}]
-  }
+  },
+  "first_layer": {"layer": "stem", "weight": 4, "activation": null},
+  "last_layer": {"layer": "stem", "weight": 4, "activation": null}, "version": "0.1.0", "commit": null
 }"#;
 
 const METRICS: &str = r#"{"stage":"float","epoch":1,"step":1,"loss":4.0}
@@ -40,19 +43,20 @@ const METRICS: &str = r#"{"stage":"float","epoch":1,"step":1,"loss":4.0}
 
 /// Errors of 20 dB and 30 dB, all of them a half clipping; the hostile layer's activation loses nothing.
 const LAYERS: &str = "\
-stage,layer,tensor,kind,bits,signed,exponent_bits,superposition_bits,underflow,scales,range_min,range_max,scale_min,scale_max,values,clipping_error,rounding_error,clipped_fraction,clipping_share,sqnr_db
-calibrated,stem,weight,weight,4,true,2,1,gradual,10,-3,0,,,1000,1.0,1.0,0.02,0.5,20.0
-calibrated,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,,,60,1.0,1.0,0.02,0.5,30.0
-calibrated,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
-quantized,stem,weight,weight,4,true,2,1,gradual,10,-3,0,,,1000,2.0,2.0,0.03,0.5,30.0
-quantized,\"<b>&\"\"'\",weight,weight,4,true,2,1,gradual,1,-1,-1,,,60,2.0,2.0,0.03,0.5,30.0
-quantized,\"<b>&\"\"'\",input,activation,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
+stage,layer,tensor,kind,coding,bits,signed,exponent_bits,superposition_bits,underflow,scales,range_min,range_max,scale_min,scale_max,values,clipping_error,rounding_error,clipped_fraction,clipping_share,sqnr_db
+calibrated,stem,weight,weight,ausn,4,true,2,1,gradual,10,-3,0,,,1000,1.0,1.0,0.02,0.5,20.0
+calibrated,\"<b>&\"\"'\",weight,weight,ausn,4,true,2,1,gradual,1,-1,-1,,,60,1.0,1.0,0.02,0.5,30.0
+calibrated,\"<b>&\"\"'\",input,activation,ausn,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
+quantized,stem,weight,weight,ausn,4,true,2,1,gradual,10,-3,0,,,1000,2.0,2.0,0.03,0.5,30.0
+quantized,\"<b>&\"\"'\",weight,weight,ausn,4,true,2,1,gradual,1,-1,-1,,,60,2.0,2.0,0.03,0.5,30.0
+quantized,\"<b>&\"\"'\",input,activation,ausn,8,false,1,7,gradual,1,,,0.25,0.25,500,0.0,0.0,0.0,0.0,
 ";
 
 const PLAN: &str = r#"{"sites": [
   {"site": {"path": "stem.weight", "layer": "stem", "tensor": "weight",
             "kind": {"weight": {"shape": [10, 100], "channel-axis": 0, "input-axis": 1}}},
-   "format": {}, "granularity": "per-channel", "estimator": "clipped", "range-exponents": [0]}
+   "format": {"exponent-bits": 2, "superposition-bits": 1, "signed": true},
+   "granularity": "per-channel", "estimator": "clipped", "range-exponents": [0]}
 ]}"#;
 
 /// Five levels, of which the outermost are at 40 and 360 of 400 equal parts of the plot's width.
@@ -342,8 +346,9 @@ fn a_comparison_tells_codings_epochs_and_what_the_runs_set_differently() {
                   [[quant.layer]]\nmatch = \"*\"\nweight = { bits = 3 }\n";
     let mut other = run_with(&[("config.toml", config)]).unwrap();
     other.name = "other".into();
-    other.tensors[1].coding = Some("int".into());
-    other.tensors[1].exponent_bits = None;
+    for line in &mut other.tensors[1].measured {
+        (line.coding, line.exponent_bits) = (Family::Int, None);
+    }
     let runs = [run(), other];
     let page = comparison(&runs);
     let name = runs[0].name.clone();
@@ -442,12 +447,13 @@ fn runs_of_the_same_name_are_told_apart_by_their_paths() {
 #[test]
 fn columns_are_found_by_name_and_may_be_empty() {
     let layers = "\
-coding,layer,stage,tensor,kind,bits,exponent_bits,range_min,range_max,clipping_error,rounding_error,new
-int,stem,quantized,weight,weight,4,,0.25,0.25,1.0,1.0,x
+coding,layer,stage,tensor,kind,bits,signed,exponent_bits,scales,scale_min,scale_max,values,clipping_error,\
+rounding_error,clipped_fraction,clipping_share,sqnr_db,new
+int,stem,quantized,weight,weight,4,true,,1,0.25,0.25,1000,1.0,1.0,0.0,0.5,,x
 ";
     let run = run_with(&[("layers.csv", layers)]).unwrap();
     let plan = rows(&page(&run), "plan");
-    assert_eq!(plan[1], ["stem", "weight", "10 × 100", "int", "4", "–", "–", "–", "1", "0.25"]);
+    assert_eq!(plan[1], ["stem", "weight", "10 × 100", "int", "4", "–", "–", "–", "1", "2.500e−1"]);
 }
 
 #[test]
@@ -459,18 +465,18 @@ fn what_is_no_run_and_what_is_damaged_is_told() {
     let empty = Run::read(folder.path()).unwrap_err();
     assert!(empty.is_user_error() && empty.to_string().contains("holds no config.toml"), "{empty}");
 
-    let number =
-        LAYERS.replace("quantized,stem,weight,weight,4", "quantized,stem,weight,weight,four");
+    let number = LAYERS
+        .replace("quantized,stem,weight,weight,ausn,4", "quantized,stem,weight,weight,ausn,four");
     let column = LAYERS.replace("clipping_error", "clipping");
     let short = LAYERS.replace(",0.03,0.5,30.0\n", ",0.03\n");
-    let nothing =
-        LAYERS.replace("calibrated,stem,weight,weight,4", "calibrated,stem,weight,weight,");
+    let nothing = LAYERS
+        .replace("calibrated,stem,weight,weight,ausn,4", "calibrated,stem,weight,weight,ausn,");
     let line = METRICS.replacen("{\"stage\":\"float\",\"epoch\":1,\"step\":2", "{\"stage\"", 1);
     for (file, content, at, said) in [
-        ("layers.csv", number.as_str(), "line 5", "`four` under `bits` is of another kind"),
-        ("layers.csv", &column, "line 2", "there is no column `clipping_error`"),
-        ("layers.csv", &short, "line 5", "found record with 18 fields"),
-        ("layers.csv", &nothing, "line 2", "nothing stands under `bits`"),
+        ("layers.csv", number.as_str(), "line 5", "under `bits`: invalid digit"),
+        ("layers.csv", &column, "line 2", "missing field `clipping_error`"),
+        ("layers.csv", &short, "line 5", "found record with 19 fields"),
+        ("layers.csv", &nothing, "line 2", "under `bits`: cannot parse integer from empty string"),
         ("metrics.jsonl", &line, "line 2", "expected"),
         ("summary.json", "{\n\"task\": 1}", "line 2", "invalid type"),
         ("plan.json", "[]", "line 1", "invalid"),
@@ -492,7 +498,7 @@ fn many_layers_with_long_names_all_have_their_row() {
     let mut layers = format!("{header}\n");
     for i in 0..80 {
         layers.push_str(&format!(
-            "quantized,encoder.layers.{i}.attention.self.query_key_value_projection,weight,weight,4,true,2,1,\
+            "quantized,encoder.layers.{i}.attention.self.query_key_value_projection,weight,weight,ausn,4,true,2,1,\
              gradual,1,-1,-1,,,60,2.0,2.0,0.03,0.5,30.0\n"
         ));
     }
