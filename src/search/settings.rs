@@ -60,8 +60,8 @@ impl SearchConfig {
         }
         match (self.average_bits, self.bytes, self.cost) {
             (None, None, None) => {
-                let message = "is missing; give it, or bytes = (a number of bytes), or \
-                               cost = (a limit) with cost-table = (a file)";
+                let message =
+                    "is missing; give it, or bytes, or cost with the file of a cost-table";
                 return Err(("average-bits", message.to_string()));
             }
             (Some(_), Some(_), _) => return Err(beside("bytes", "average-bits")),
