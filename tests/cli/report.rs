@@ -124,7 +124,7 @@ fn what_is_no_run_is_refused_and_what_is_damaged_is_named() {
     workspace
         .ausn(["report", "run"])
         .code(1)
-        .says(["run/layers.csv, line 2", "there is no column"]);
+        .says(["run/layers.csv, line 2", "missing field `tensor`"]);
     assert!(!workspace.path("run/report.html").exists());
     workspace.remove("run/layers.csv");
     workspace
