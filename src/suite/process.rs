@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Cell;
 use super::run::has_model;
 use super::write::write_file;
+use crate::evaluate::Summary;
 
 /// What runs a cell in its folder, or what is left of it.
 pub trait Runner: Sync {
@@ -83,7 +84,7 @@ impl Processes {
         }
         let done = match cell.column {
             None => has_model(&cell.run),
-            Some(_) => cell.run.join("summary.json").is_file(),
+            Some(_) => cell.run.join(Summary::FILE).is_file(),
         };
         if done {
             return Ok(Ran::Done);

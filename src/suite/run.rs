@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{Cell, Group, Outcome, Ran, Record, Runner, Stop, SuiteError};
+use crate::evaluate::Summary;
 
 /// What happens to a cell.
 #[derive(Clone, Debug)]
@@ -132,7 +133,7 @@ fn states(
 
 /// Whether a float run is complete with its model.
 pub(super) fn has_model(run: &Path) -> bool {
-    ["summary.json", "config.toml", "float.bpk"].iter().all(|file| run.join(file).is_file())
+    [Summary::FILE, "config.toml", "float.bpk"].iter().all(|file| run.join(file).is_file())
 }
 
 impl Suite<'_> {
