@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::code::power_of_two;
 use super::format::{binade, smallest_exponent};
+use super::measure::measure;
 use super::{
     AffineQuantizer, Ausn, AusnFormat, CodingError, Family, QuantizationError, Quantizer, Reserved,
     Rounder, TableQuantizer, Underflow, apot,
@@ -297,9 +298,9 @@ impl Format {
     /// What quantizing `values` with a scale (and a zero point) loses, summed in `f64`.
     pub fn error(&self, values: &[f32], scale: f32, zero_point: i32) -> QuantizationError {
         match self.rounder(zero_point) {
-            Rounder::Superposed(rounding) => QuantizationError::measure(rounding, scale, values),
-            Rounder::Table(rounding) => QuantizationError::measure(rounding, scale, values),
-            Rounder::Affine(rounding) => QuantizationError::measure(rounding, scale, values),
+            Rounder::Superposed(rounding) => measure(rounding, scale, values),
+            Rounder::Table(rounding) => measure(rounding, scale, values),
+            Rounder::Affine(rounding) => measure(rounding, scale, values),
         }
     }
 }

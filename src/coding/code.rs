@@ -1,3 +1,4 @@
+use super::measure::measure;
 use super::{AusnFormat, CodingError, QuantizationError, Quantizer, Underflow};
 
 /// `2^exponent` for an exponent of the normal `f32` numbers.
@@ -184,7 +185,7 @@ impl Ausn {
 
     /// What quantizing `values` loses, summed in `f64`. A NaN among them makes the sums NaN.
     pub fn error(&self, values: &[f32]) -> QuantizationError {
-        QuantizationError::measure(self.quantizer(), 1.0, values)
+        measure(self.quantizer(), 1.0, values)
     }
 }
 

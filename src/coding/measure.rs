@@ -1,3 +1,4 @@
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 
 use super::Rounding;
@@ -35,45 +36,6 @@ impl QuantizationError {
             self.clipped += 1;
             self.clipping += squared;
         }
-    }
-
-    /// What `rounder` loses on `values` at a scale: a value `x` becomes `scale * Q(x / scale)`.
-    ///
-    /// A search for a coding calls this many times, and one running sum waits for each addition. Eight sums side
-    /// by side become vector instructions.
-    pub(super) fn measure(rounder: impl Rounding, scale: f32, values: &[f32]) -> Self {
-        const LANES: usize = 8;
-        let mut clipped = [0_u64; LANES];
-        let mut clipping = [0.0_f64; LANES];
-        let mut rounding = [0.0_f64; LANES];
-        let mut energy = [0.0_f64; LANES];
-        let inverse = 1.0 / scale;
-        let (chunks, rest) = values.as_chunks::<LANES>();
-        for chunk in chunks {
-            for lane in 0..LANES {
-                let x = f64::from(chunk[lane]);
-                let unit = chunk[lane] * inverse;
-                let error = x - f64::from(rounder.quantize(unit) * scale);
-                let squared = error * error;
-                let in_range = rounder.in_range(unit);
-                clipped[lane] += u64::from(!in_range);
-                clipping[lane] += if in_range { 0.0 } else { squared };
-                rounding[lane] += if in_range { squared } else { 0.0 };
-                energy[lane] += x * x;
-            }
-        }
-        let mut sum = Self {
-            count: (values.len() - rest.len()) as u64,
-            clipped: clipped.iter().sum(),
-            clipping: clipping.iter().sum(),
-            rounding: rounding.iter().sum(),
-            energy: energy.iter().sum(),
-        };
-        for &x in rest {
-            let unit = x * inverse;
-            sum.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
-        }
-        sum
     }
 
     /// Adds the numbers of another record.
@@ -124,6 +86,50 @@ impl QuantizationError {
         }
         self.clipping / self.total()
     }
+}
+
+/// What `rounder` loses on `values` at a scale: a value `x` becomes `scale * Q(x / scale)`.
+///
+/// A search for a coding calls this many times, and one running sum waits for each addition. Eight sums side
+/// by side become vector instructions.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(super) fn measure<R: Rounding>(rounder: R, scale: f32, values: &[f32]) -> QuantizationError {
+    const LANES: usize = 8;
+    let mut clipped = [0_u64; LANES];
+    let mut clipping = [0.0_f64; LANES];
+    let mut rounding = [0.0_f64; LANES];
+    let mut energy = [0.0_f64; LANES];
+    let inverse = 1.0 / scale;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let x = f64::from(chunk[lane]);
+            let unit = chunk[lane] * inverse;
+            let error = x - f64::from(rounder.quantize(unit) * scale);
+            let squared = error * error;
+            let in_range = rounder.in_range(unit);
+            clipped[lane] += u64::from(!in_range);
+            clipping[lane] += if in_range { 0.0 } else { squared };
+            rounding[lane] += if in_range { squared } else { 0.0 };
+            energy[lane] += x * x;
+        }
+    }
+    let mut sum = QuantizationError {
+        count: (values.len() - rest.len()) as u64,
+        clipped: clipped.iter().sum(),
+        clipping: clipping.iter().sum(),
+        rounding: rounding.iter().sum(),
+        energy: energy.iter().sum(),
+    };
+    for &x in rest {
+        let unit = x * inverse;
+        sum.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
+    }
+    sum
 }
 
 #[cfg(test)]

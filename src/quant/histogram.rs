@@ -1,5 +1,7 @@
 //! How values lie about the levels that they are rounded to.
 
+use multiversion::multiversion;
+
 /// Bins of a histogram.
 const BINS: usize = 128;
 
@@ -46,8 +48,31 @@ impl Histogram {
     /// Which values come next cannot be foreseen, so there is no branch on them.
     #[inline]
     pub fn record(&mut self, x: f32) {
-        let place = (x - self.low) * self.density + 1.0;
-        self.counts[(place as usize).min(BINS + 1)] += 1;
+        self.counts[self.place(x)] += 1;
+    }
+
+    #[inline(always)]
+    fn place(&self, x: f32) -> usize {
+        (((x - self.low) * self.density + 1.0) as u32).min(BINS as u32 + 1) as usize
+    }
+
+    /// Adds values of one scale, by its inverse, and one zero point.
+    pub fn record_run(&mut self, values: &[f32], inverse: f32, zero_point: f32) {
+        count_run(self, values, inverse, zero_point);
+    }
+
+    /// One about the same levels that holds nothing.
+    pub fn emptied(&self) -> Self {
+        Self { counts: Box::new([0; BINS + 2]), scales: None, ..*self }
+    }
+
+    /// Adds what another histogram about the same levels holds.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.extent(), other.extent(), "histograms about different levels");
+        self.counts.iter_mut().zip(other.counts.iter()).for_each(|(sum, count)| *sum += count);
+        if let Some((min, max)) = other.scales {
+            self.note_scales(&[min, max]);
+        }
     }
 
     /// Where the first bin begins and the last one ends, in units of the scale.
@@ -71,6 +96,33 @@ impl Histogram {
     }
 }
 
+/// Neighbours are counted apart from each other, since equal ones, such as zeros after a ReLU, would wait for one
+/// another.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn count_run(histogram: &mut Histogram, values: &[f32], inverse: f32, zero_point: f32) {
+    const LANES: usize = 16;
+    const APART: usize = 4;
+    let mut counts = [[0_u64; BINS + 2]; APART];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        let mut places = [0; LANES];
+        for (place, x) in places.iter_mut().zip(chunk) {
+            *place = histogram.place(x * inverse + zero_point);
+        }
+        for (lane, place) in places.into_iter().enumerate() {
+            counts[lane % APART][place] += 1;
+        }
+    }
+    for counts in counts {
+        histogram.counts.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    rest.iter().for_each(|x| histogram.record(x * inverse + zero_point));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +139,32 @@ mod tests {
         let filled = histogram.counts().iter().enumerate().filter(|(_, count)| **count > 0);
         let filled: Vec<_> = filled.map(|(bin, count)| (bin, *count)).collect();
         assert_eq!(filled, [(0, 1), (63, 1), (64, 2), (65, 1), (127, 1)]);
+    }
+
+    #[test]
+    fn a_run_counts_as_its_values_do() {
+        let values: Vec<f32> = (-40..57).map(|i| i as f32 * 0.7).chain([f32::NAN]).collect();
+        let (mut run, mut each) = (Histogram::about(-4.0, 4.0), Histogram::about(-4.0, 4.0));
+        run.record_run(&values, 0.25, 1.0);
+        values.iter().for_each(|x| each.record(x * 0.25 + 1.0));
+        assert_eq!(run, each);
+        assert_eq!(each.counts().iter().sum::<u64>() + each.outside().0 + each.outside().1, 98);
+    }
+
+    #[test]
+    fn merging_parts_gives_the_whole() {
+        let values = [-9.0, -3.0, -0.5, 0.0, 0.0, 1.5, 4.0, 7.0];
+        let of = |values: &[f32], scales: &[f32]| {
+            let mut histogram = Histogram::about(-4.0, 4.0);
+            histogram.note_scales(scales);
+            values.iter().for_each(|&x| histogram.record(x));
+            histogram
+        };
+        let mut parts = of(&values[..3], &[2.0]);
+        parts.merge(&of(&values[3..], &[0.5]));
+        assert_eq!(parts, of(&values, &[0.5, 2.0]));
+        parts.merge(&of(&[], &[]));
+        assert_eq!(parts, of(&values, &[0.5, 2.0]));
     }
 
     #[test]

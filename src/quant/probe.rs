@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::{FakeQuantize, Histogram, Moments, ScaleTensors};
 use crate::coding::{QuantizationError, Rounding};
+
+/// Values of one task. Sums are taken task after task, so that they do not depend on the number of cores.
+const TASK: usize = 1 << 16;
 
 /// Values of one batch that are kept as a sample for the range search.
 const SAMPLES_PER_BATCH: usize = 1 << 13;
@@ -41,11 +45,10 @@ pub struct Observation {
 impl Observation {
     /// Adds one batch, a tensor of `shape`.
     pub fn record(&mut self, values: &[f32], shape: &[usize]) {
-        let max = values.iter().fold(0f32, |max, v| max.max(v.abs()));
+        let (low, high) = ends(values);
         self.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
-        self.batch_max.push(max);
-        let wider = |(low, high): (f32, f32), &v: &f32| (low.min(v), high.max(v));
-        self.ends = values.iter().fold(self.ends, wider);
+        self.batch_max.push(high.max(-low));
+        self.ends = (self.ends.0.min(low), self.ends.1.max(high));
         let step = values.len().div_ceil(SAMPLES_PER_BATCH).max(1);
         // A start that moves from batch to batch keeps the sample from always meeting the same
         // columns of a matrix whose width divides the step.
@@ -66,6 +69,23 @@ impl Observation {
     }
 }
 
+/// The smallest and the largest of some numbers and 0.
+///
+/// Side by side, since one running minimum waits for each comparison.
+fn ends(values: &[f32]) -> (f32, f32) {
+    const LANES: usize = 16;
+    let (mut low, mut high) = ([0f32; LANES], [0f32; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for ((&x, low), high) in chunk.iter().zip(&mut low).zip(&mut high) {
+            *low = if x < *low { x } else { *low };
+            *high = if x > *high { x } else { *high };
+        }
+    }
+    let all = |lanes: [f32; LANES]| lanes.into_iter().chain(rest.iter().copied());
+    (all(low).fold(0.0, f32::min), all(high).fold(0.0, f32::max))
+}
+
 /// The vectors along the second axis of a tensor, its channels.
 fn positions(shape: &[usize]) -> u64 {
     let others = shape.iter().enumerate().filter(|(axis, _)| *axis != 1);
@@ -78,7 +98,13 @@ fn add_energies(energies: &mut Vec<f64>, values: &[f32], size: usize, stride: us
     if energies.is_empty() {
         energies.resize(size, 0.0);
     }
-    if energies.len() == size {
+    if energies.len() == size && stride == 1 {
+        for row in values.chunks_exact(size.max(1)) {
+            for (energy, &v) in energies.iter_mut().zip(row) {
+                *energy += f64::from(v) * f64::from(v);
+            }
+        }
+    } else if energies.len() == size {
         for block in values.chunks_exact((size * stride).max(1)) {
             for (energy, run) in energies.iter_mut().zip(block.chunks_exact(stride.max(1))) {
                 *energy += run.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
@@ -112,22 +138,39 @@ impl Measured {
         scales: &ScaleTensors,
         operation: FakeQuantize,
     ) {
-        self.scales = host(&scales.scale);
+        self.scales = floats(&host(&scales.scale)).to_vec();
         self.histogram.note_scales(&self.scales);
-        let zero_points = scales.zero_point.as_ref().map(host).unwrap_or_default();
-        let zero_point = |i: usize| zero_points.get(i).copied().unwrap_or(0.0);
-        let one = operation.format.rounder(zero_point(0) as i32);
-        let scale_of = operation.granularity.indexer(&x.dims());
-        for (i, &x) in host(x).iter().enumerate() {
-            let group = scale_of(i);
-            let rounder = match zero_points.len() {
-                0 | 1 => one,
-                _ => operation.format.rounder(zero_point(group) as i32),
-            };
-            let scale = self.scales[group];
-            let unit = x * (1.0 / scale);
-            self.error.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
-            self.histogram.record(unit + zero_point(group));
+        let zero_points = scales.zero_point.as_ref().map(host);
+        let zero_points = zero_points.as_ref().map(floats).unwrap_or_default();
+        let zero_point = |group: usize| zero_points.get(group).copied().unwrap_or(0.0);
+        let (format, one) = (operation.format, operation.format.rounder(zero_point(0) as i32));
+        let group_of = operation.granularity.indexer(&x.dims());
+        let of_task = |(task, values): (usize, &[f32])| {
+            let mut histogram = self.histogram.emptied();
+            let mut error = QuantizationError::default();
+            if let [scale] = self.scales[..] {
+                let (inverse, zero_point) = (1.0 / scale, zero_point(0));
+                error = format.error(values, scale, zero_point as i32);
+                histogram.record_run(values, inverse, zero_point);
+            } else {
+                for (i, &x) in values.iter().enumerate() {
+                    let group = group_of(task * TASK + i);
+                    let (scale, zero_point) = (self.scales[group], zero_point(group));
+                    let rounder = match zero_points.len() {
+                        0 | 1 => one,
+                        _ => format.rounder(zero_point as i32),
+                    };
+                    let unit = x * (1.0 / scale);
+                    error.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
+                    histogram.record(unit + zero_point);
+                }
+            }
+            (error, histogram)
+        };
+        let parts: Vec<_> = floats(&host(x)).par_chunks(TASK).enumerate().map(of_task).collect();
+        for (error, histogram) in parts {
+            self.error.merge(&error);
+            self.histogram.merge(&histogram);
         }
     }
 }
@@ -218,7 +261,7 @@ impl Probe {
             return;
         }
         match (&mut *self.state(), quantizer) {
-            (State::Observing(observation), _) => observation.record(&host(x), &x.dims()),
+            (State::Observing(observation), _) => observation.record(floats(&host(x)), &x.dims()),
             (State::Correlating(moments), _) => moments.record_rows(x),
             (State::Measuring(measured), Some((scales, operation))) => {
                 measured.record(x, scales, operation);
@@ -271,7 +314,11 @@ impl Probe {
     }
 }
 
-fn host<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
-    let data = tensor.to_data().convert::<f32>();
-    data.try_to_vec().expect("data converted to f32")
+/// The values of a tensor, wherever it lies.
+fn host<const D: usize>(tensor: &Tensor<D>) -> TensorData {
+    tensor.to_data().convert::<f32>()
+}
+
+fn floats(data: &TensorData) -> &[f32] {
+    data.as_slice().expect("data converted to f32")
 }
