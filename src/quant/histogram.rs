@@ -96,6 +96,8 @@ impl Histogram {
     }
 }
 
+/// [`Histogram::record_run`], a function of its own to be compiled for several processors.
+///
 /// Neighbours are counted apart from each other, since equal ones, such as zeros after a ReLU, would wait for one
 /// another.
 #[multiversion(targets(

@@ -98,16 +98,17 @@ fn add_energies(energies: &mut Vec<f64>, values: &[f32], size: usize, stride: us
     if energies.is_empty() {
         energies.resize(size, 0.0);
     }
-    if energies.len() == size && stride == 1 {
-        for row in values.chunks_exact(size.max(1)) {
-            for (energy, &v) in energies.iter_mut().zip(row) {
-                *energy += f64::from(v) * f64::from(v);
-            }
-        }
-    } else if energies.len() == size {
-        for block in values.chunks_exact((size * stride).max(1)) {
+    if energies.len() != size {
+        return;
+    }
+    let squared = |&v: &f32| f64::from(v) * f64::from(v);
+    for block in values.chunks_exact((size * stride).max(1)) {
+        if stride == 1 {
+            // No runs to sum: neighbours go to neighbours, side by side.
+            energies.iter_mut().zip(block).for_each(|(energy, v)| *energy += squared(v));
+        } else {
             for (energy, run) in energies.iter_mut().zip(block.chunks_exact(stride.max(1))) {
-                *energy += run.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
+                *energy += run.iter().map(squared).sum::<f64>();
             }
         }
     }
@@ -143,7 +144,7 @@ impl Measured {
         let zero_points = scales.zero_point.as_ref().map(host);
         let zero_points = zero_points.as_ref().map(floats).unwrap_or_default();
         let zero_point = |group: usize| zero_points.get(group).copied().unwrap_or(0.0);
-        let (format, one) = (operation.format, operation.format.rounder(zero_point(0) as i32));
+        let format = operation.format;
         let group_of = operation.granularity.indexer(&x.dims());
         let of_task = |(task, values): (usize, &[f32])| {
             let mut histogram = self.histogram.emptied();
@@ -153,12 +154,13 @@ impl Measured {
                 error = format.error(values, scale, zero_point as i32);
                 histogram.record_run(values, inverse, zero_point);
             } else {
+                let centered = format.rounder(0);
                 for (i, &x) in values.iter().enumerate() {
                     let group = group_of(task * TASK + i);
                     let (scale, zero_point) = (self.scales[group], zero_point(group));
-                    let rounder = match zero_points.len() {
-                        0 | 1 => one,
-                        _ => format.rounder(zero_point as i32),
+                    let rounder = match zero_points.is_empty() {
+                        true => centered,
+                        false => format.rounder(zero_point as i32),
                     };
                     let unit = x * (1.0 / scale);
                     error.record(x, rounder.quantize(unit) * scale, rounder.in_range(unit));
