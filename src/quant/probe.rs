@@ -49,9 +49,8 @@ impl Observation {
         self.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
         self.batch_max.push(high.max(-low));
         self.ends = (self.ends.0.min(low), self.ends.1.max(high));
-        let step = values.len().div_ceil(SAMPLES_PER_BATCH).max(1);
-        // A start that moves from batch to batch keeps the sample from always meeting the same
-        // columns of a matrix whose width divides the step.
+        let step = sample_step(values.len());
+        // From batch to batch another start, so that batches that lie alike are seen elsewhere.
         let start = self.batch_max.len() % step;
         let sample = values.iter().skip(start).step_by(step);
         let sampled_max = sample.clone().fold(0f32, |max, v| max.max(v.abs()));
@@ -67,6 +66,20 @@ impl Observation {
             add_energies(&mut self.second_axis_energy, values, second, rest.iter().product());
         }
     }
+}
+
+/// How far sampled values lie apart. It has no factor in common with any axis of the tensor, or the sample would see the
+/// same few columns in every row: of wide layers some columns are many times larger than the others.
+fn sample_step(values: usize) -> usize {
+    let least = values.div_ceil(SAMPLES_PER_BATCH).max(1);
+    let common = |step: usize| {
+        let (mut a, mut b) = (values, step);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (least..).find(|&step| common(step) <= 1).unwrap_or(least)
 }
 
 /// The smallest and the largest of some numbers and 0.

@@ -25,7 +25,8 @@ pub enum RangeRule {
     /// The smallest r that does not clip the given percentile of the magnitudes (0 to 100).
     Percentile(f64),
     /// The smallest r that does not clip an exponential moving average of each batch's largest
-    /// magnitude, with the given decay (for activations).
+    /// magnitude, with the given decay (for activations). Of a recurrent state, which passes once for
+    /// each step, it is the average over the last steps of the last batch. Zeros alone do not count.
     EmaMax(f64),
     /// This r, whatever the values.
     Fixed(i32),
@@ -237,7 +238,9 @@ impl Group<'_> {
     }
 
     fn average_max(self, decay: f64) -> f64 {
-        let mut maxima = self.observed.batch_max.iter().map(|&m| f64::from(m));
+        // Nothing but zeros tells nothing of a range: a recurrent layer's first state, say.
+        let seen = self.observed.batch_max.iter().filter(|&&m| m > 0.0);
+        let mut maxima = seen.map(|&m| f64::from(m));
         let first = maxima.next().unwrap_or_else(|| self.largest());
         maxima.fold(first, |average, m| decay * average + (1.0 - decay) * m)
     }
@@ -354,21 +357,20 @@ fn better(
 
 /// The magnitude that `percentile` percent of the values do not exceed (nearest rank); 0 for none.
 fn magnitude_percentile(values: &[f32], observed: &Observed, percentile: f64) -> f32 {
-    let weight = observed.sample_weight;
-    let total = weight * values.len() as f64 + observed.outliers.len() as f64;
-    let rank = (percentile / 100.0 * total).ceil();
-    // Outliers lie beyond the sample of their batch: they are the last in order.
-    let in_sample = (rank / weight).ceil() as usize;
-    let (part, rank) = match in_sample <= values.len() || observed.outliers.is_empty() {
-        true => (values, in_sample),
-        false => (&*observed.outliers, (rank - weight * values.len() as f64).ceil() as usize),
+    let sampled = values.iter().map(|v| (v.abs(), observed.sample_weight));
+    // One batch's outliers may be smaller than another's sample.
+    let mut magnitudes: Vec<(f32, f64)> =
+        sampled.chain(observed.outliers.iter().map(|v| (v.abs(), 1.0))).collect();
+    magnitudes.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let total: f64 = magnitudes.iter().map(|(_, weight)| weight).sum();
+    // A product such as 0.999 * 1000 may come out a hair above the whole number that it is.
+    let rank = percentile * total / 100.0 * (1.0 - 1e-12);
+    let mut below = 0.0;
+    let reaches = |(_, weight): &&(f32, f64)| {
+        below += weight;
+        below >= rank
     };
-    let mut magnitudes: Vec<f32> = part.iter().map(|v| v.abs()).collect();
-    if magnitudes.is_empty() {
-        return 0.0;
-    }
-    let index = rank.clamp(1, magnitudes.len()) - 1;
-    *magnitudes.select_nth_unstable_by(index, f32::total_cmp).1
+    magnitudes.iter().find(reaches).or(magnitudes.last()).map_or(0.0, |(magnitude, _)| *magnitude)
 }
 
 #[cfg(test)]
@@ -429,7 +431,50 @@ mod tests {
         assert_eq!(ranges(&values, &[], RangeRule::Percentile(100.0)), 7);
         // 0.5 * 8 + 0.5 * 2 = 5 fits 1.5 * 2^2.
         assert_eq!(ranges(&[1.0], &[8.0, 2.0], RangeRule::EmaMax(0.5)), 2);
+        // The state that a recurrent layer begins with is no batch.
+        assert_eq!(ranges(&[1.0], &[0.0, 8.0, 0.0, 2.0], RangeRule::EmaMax(0.5)), 2);
         assert_eq!(ranges(&values, &[], RangeRule::Fixed(-3)), -3);
+    }
+
+    #[test]
+    fn percentiles_weigh_samples_and_the_outliers_of_all_batches() {
+        let of = |values: &Grouped, percentile: f64| {
+            magnitude_percentile(&values.values, &values.observed, percentile)
+        };
+        // The outliers of the first batch are smaller than most of the second.
+        let batch = |size: f32| -> Vec<f32> {
+            (0..400_000).map(|i| size * (i as u64 * 48_271 % 400_009) as f32 / 400_009.0).collect()
+        };
+        let batches = [batch(1.0), batch(8.0)];
+        let mut seen = Observation::default();
+        batches.iter().for_each(|batch| seen.record(batch, &[batch.len()]));
+        assert!(seen.outliers.iter().any(|v| *v < 1.0), "{:?}", seen.outliers);
+        let sampled = Grouped::activation(seen);
+        let all = Grouped::weight(&batches.concat(), &[800_000], Granularity::Tensor);
+        for percentile in [50.0, 99.0, 99.9, 99.99, 99.9999, 100.0] {
+            let (found, expected) = (of(&sampled, percentile), of(&all, percentile));
+            assert!((found / expected - 1.0).abs() < 0.03, "{percentile}: {found}, {expected}");
+        }
+        // 99.9 % of a thousand are 999, also where the product is a hair more.
+        let thousand: Vec<f32> = (1..=1000).map(|i| i as f32).collect();
+        let thousand = Grouped::weight(&thousand, &[1000], Granularity::Tensor);
+        assert_eq!([99.9, 0.0, 100.0].map(|p| of(&thousand, p)), [999.0, 1.0, 1000.0]);
+        assert_eq!(of(&Grouped::weight(&[], &[0], Granularity::Tensor), 99.9), 0.0);
+    }
+
+    #[test]
+    fn a_sample_sees_every_column_of_a_wide_layer() {
+        // One of 384 features is much larger than the others, and the rows of a batch divide evenly.
+        let width = 384;
+        let row = |feature: usize| if feature == 96 { 20.0 } else { 1.0 };
+        let batch: Vec<f32> = (0..2048 * width).map(|i| row(i % width)).collect();
+        let mut seen = Observation::default();
+        for _ in 0..4 {
+            seen.record(&batch, &[32, 64, width]);
+        }
+        let large = seen.samples.iter().filter(|v| **v == 20.0).count();
+        let expected = seen.samples.len() as f64 / width as f64;
+        assert!((large as f64 / expected - 1.0).abs() < 0.1, "{large} for {expected}");
     }
 
     #[test]
