@@ -254,8 +254,8 @@ fn ranges_train_to_about_the_best_one() {
     }
 }
 
-/// The clipping value grows as long as values are clipped. (PACT's penalty on it is not there: ranges are spared weight
-/// decay like other scales.)
+/// The clipping value grows as long as values are clipped. (PACT's penalty on it is weight decay, which a training of
+/// its own adds by `range-weight-decay`.)
 #[test]
 fn clipping_values_grow_where_values_are_clipped() {
     let device = Device::default().autodiff();

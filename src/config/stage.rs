@@ -36,6 +36,8 @@ pub struct TrainConfig {
     pub optimizer: Option<Optimizer>,
     /// See [`StageConfig::range_learning_rate`].
     pub range_learning_rate: Option<f64>,
+    /// See [`StageConfig::range_weight_decay`].
+    pub range_weight_decay: Option<f64>,
     /// See [`StageConfig::schedule`].
     pub schedule: Option<Schedule>,
     /// See [`StageConfig::gradient_clip_norm`].
@@ -65,6 +67,7 @@ impl Default for TrainConfig {
             batch_size: None,
             optimizer: None,
             range_learning_rate: None,
+            range_weight_decay: None,
             schedule: None,
             gradient_clip_norm: None,
             early_stopping: None,
@@ -83,6 +86,7 @@ pub struct RawStage {
     batch_size: Option<usize>,
     optimizer: Option<Optimizer>,
     range_learning_rate: Option<f64>,
+    range_weight_decay: Option<f64>,
     schedule: Option<Schedule>,
     gradient_clip_norm: Option<f64>,
     early_stopping: Option<EarlyStopping>,
@@ -102,6 +106,9 @@ pub struct StageConfig {
     /// power-of-two range moves only when its logarithm has moved by a half, which takes a rate of
     /// its own: TQT's authors (arXiv 1903.08066) train thresholds at 0.01.
     pub range_learning_rate: Option<f64>,
+    /// Weight decay of ranges that train: the penalty by which PACT (arXiv 1805.06085, section 3) keeps its
+    /// clipping level from growing with whatever is clipped; there it is that of the weights.
+    pub range_weight_decay: f64,
     /// How the learning rates change.
     pub schedule: Schedule,
     /// Largest norm of each parameter's gradient; longer ones are scaled down.
@@ -215,6 +222,7 @@ impl TrainConfig {
                 momentum: None,
             }),
             range_learning_rate: own.range_learning_rate.or(self.range_learning_rate),
+            range_weight_decay: own.range_weight_decay.or(self.range_weight_decay).unwrap_or(0.0),
             schedule: own.schedule.or(self.schedule).unwrap_or(Schedule {
                 name: ScheduleName::Linear,
                 warmup: 0.0,
@@ -342,9 +350,15 @@ impl StageConfig {
                 return fail(is_own, key, message);
             }
         }
-        if !(0.0..1.0).contains(&weight_decay) {
-            let message = format!("is {weight_decay}; must be at least 0 and below 1");
-            return fail(is_own, "optimizer.weight-decay", message);
+        let range_decay = self.range_weight_decay;
+        for (is_own, key, decay) in [
+            (is_own, "optimizer.weight-decay", weight_decay),
+            (own.range_weight_decay.is_some(), "range-weight-decay", range_decay),
+        ] {
+            if !(0.0..1.0).contains(&decay) {
+                let message = format!("is {decay}; must be at least 0 and below 1");
+                return fail(is_own, key, message);
+            }
         }
         match (name, momentum) {
             (OptimizerName::Adamw, Some(_)) => {

@@ -16,9 +16,13 @@ use crate::coding::{Family, Format, power_of_two};
 pub enum LearnedRange {
     /// Learned step size (LSQ, arXiv 1902.08153): the step between levels (of a uniform format all
     /// of them, else those next to 0), its gradient divided by `sqrt(N Q)` for `N` elements and a
-    /// largest level of `Q` steps. Of APoT it is the largest level, as that paper has it, and of any
-    /// format with more steps than the 8-bit grids of the LSQ paper: an optimizer that moves a
-    /// parameter by its learning rate would multiply a step that small, and the range with it.
+    /// largest level of `Q` steps. It starts from the calibrated range, where the paper starts from
+    /// the mean magnitude, `2 mean |x| / sqrt(Q)`.
+    ///
+    /// Of APoT the largest level trains instead, as that paper has it, and of any format with more
+    /// steps than the 8-bit grids of the LSQ paper: an optimizer that moves a parameter by its
+    /// learning rate would multiply a step that small, and the range with it. In its own unit the
+    /// largest level is 1, so that its gradient is divided by `sqrt(N)`.
     Lsq,
     /// The base-2 logarithm of the scale (TQT, arXiv 1903.08066). With power-of-two scales the
     /// forward pass rounds it to the nearest integer, where TQT rounds its threshold up.
@@ -27,7 +31,8 @@ pub enum LearnedRange {
         scale: ScaleKind,
     },
     /// Parameterized clipping (PACT, arXiv 1805.06085): the largest level `alpha` of an unsigned
-    /// activation, whose gradient is that of the values clipped to it alone.
+    /// activation, whose gradient is that of the values clipped to it alone. The penalty on `alpha`
+    /// that the paper adds to the loss is left to `range-weight-decay`.
     Pact,
 }
 
@@ -109,7 +114,9 @@ impl LearnedRange {
         let inverse = 1.0 / self.unit(format);
         match self {
             Self::Lsq => {
-                let factor = 1.0 / (elements.max(1) as f64 * f64::from(steps(format))).sqrt();
+                // The largest level, counted in what trains: 1 where that is the largest level.
+                let largest = format.max() / self.unit(format);
+                let factor = 1.0 / (elements.max(1) as f64 * f64::from(largest)).sqrt();
                 // The difference is 0 and carries the gradient.
                 let constant = parameter.clone().detach();
                 let parameter = constant.clone() + (parameter - constant) * factor;
@@ -161,6 +168,7 @@ fn powers_of_two(r: Tensor<1>) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coding::Underflow;
     use burn::tensor::Device;
 
     fn host(x: Tensor<1>) -> Vec<f32> {
@@ -173,6 +181,26 @@ mod tests {
         let found = host(powers_of_two(Tensor::from_floats(&exponents[..], &Device::default())));
         let expected: Vec<f32> = (-63..=63).map(|r| 2f32.powi(r)).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn gradients_are_scaled_in_the_unit_of_what_trains() {
+        let device = Device::default().autodiff();
+        let factor = |format: Format| {
+            let parameter = Tensor::<1>::from_floats([0.7], &device).require_grad();
+            let scale = LearnedRange::Lsq.scale(parameter.clone(), format, 100);
+            let gradient = host(parameter.grad(&scale.sum().backward()).unwrap())[0];
+            gradient * LearnedRange::Lsq.unit(format)
+        };
+        // The largest level of 4 bits is 7 steps.
+        assert!((factor(Format::int(4, true).unwrap()) - 1.0 / 700f32.sqrt()).abs() < 1e-6);
+        // Where the largest level trains, however many steps there are below it.
+        let steep = Format::ausn_candidates(8, true, Underflow::Gradual);
+        let steep = steep.into_iter().find(|format| format.split() == Some((5, 2))).unwrap();
+        assert!(steps(steep) > 1e9);
+        for format in [steep, Format::apot(4, true).unwrap()] {
+            assert!((factor(format) - 0.1).abs() < 1e-6, "{format}");
+        }
     }
 
     #[test]

@@ -15,25 +15,24 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 use crate::config::{OptimizerName, ScheduleName, StageConfig};
 use crate::kernels::AdamW;
 
-/// Biases and normalization parameters, and the ranges of quantizers that train, which no weight decay
-/// should pull to zero.
-const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta|quantizer\.scale)$";
+/// Biases and normalization parameters, which no weight decay should pull to zero.
+const NOT_DECAYED: &str = r"(^|\.)(bias|gamma|beta)$";
 
-/// The ranges of quantizers that train.
+/// The ranges of quantizers that train, which have a decay and a learning rate of their own.
 const RANGES: &str = r"(^|\.)quantizer\.scale$";
 
 /// The optimizer of a stage.
 pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {
     let settings = stage.optimizer;
     let decay = settings.weight_decay as f32;
+    let range_decay = stage.range_weight_decay as f32;
     let clipping = stage.gradient_clip_norm.map(|n| GradientClippingConfig::Norm(n as f32).init());
-    let not_decayed = ParamGroup::from_regex(NOT_DECAYED).expect("a valid regular expression");
+    let [not_decayed, ranges] = [NOT_DECAYED, RANGES]
+        .map(|regex| ParamGroup::from_regex(regex).expect("a valid regular expression"));
     let optimizer = match settings.name {
-        OptimizerName::Adamw => ModuleOptimizer::from(AdamW::new(decay)).with_group(
-            not_decayed,
-            AdamW::new(0.0),
-            clipping.clone(),
-        ),
+        OptimizerName::Adamw => ModuleOptimizer::from(AdamW::new(decay))
+            .with_group(not_decayed, AdamW::new(0.0), clipping.clone())
+            .with_group(ranges, AdamW::new(range_decay), clipping.clone()),
         OptimizerName::Sgd => {
             let sgd = |decay: f32| {
                 let momentum = settings.momentum.map(|momentum| {
@@ -42,7 +41,9 @@ pub(super) fn optimizer(stage: &StageConfig) -> ModuleOptimizer {
                 let decay = (decay > 0.0).then(|| WeightDecayConfig::new(decay));
                 SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).build()
             };
-            ModuleOptimizer::from(sgd(decay)).with_group(not_decayed, sgd(0.0), clipping.clone())
+            ModuleOptimizer::from(sgd(decay))
+                .with_group(not_decayed, sgd(0.0), clipping.clone())
+                .with_group(ranges, sgd(range_decay), clipping.clone())
         }
     };
     match clipping {
@@ -103,6 +104,7 @@ mod tests {
                 momentum: None,
             },
             range_learning_rate: None,
+            range_weight_decay: 0.0,
             schedule: Schedule { name, warmup, every, factor: every.map(|_| 0.5) },
             gradient_clip_norm: None,
             early_stopping: None,
@@ -117,8 +119,8 @@ mod tests {
 
     #[test]
     fn decay_spares_biases_normalization_and_ranges() {
-        let group = ParamGroup::from_regex(NOT_DECAYED).unwrap();
-        let spared = |path: &str| group.matches(&ParamId::new(), Some(path));
+        let groups = [NOT_DECAYED, RANGES].map(|regex| ParamGroup::from_regex(regex).unwrap());
+        let spared = |path: &str| groups.iter().any(|g| g.matches(&ParamId::new(), Some(path)));
         for path in ["bias", "head.bias", "norm.gamma", "norm.beta", "head.weight.quantizer.scale"]
         {
             assert!(spared(path), "{path}");

@@ -197,6 +197,11 @@ fn values_that_cannot_be_are_refused_with_those_that_can() {
         ),
         (
             OPTIMIZER,
+            "optimizer = { name = \"adamw\", learning-rate = 5e-3 }\nrange-weight-decay = 1",
+            ["train.range-weight-decay is 1", "at least 0 and below 1"],
+        ),
+        (
+            OPTIMIZER,
             "optimizer = { name = \"adamw\", learning-rate = 0.1, momentum = 0.9 }",
             ["train.optimizer.momentum", "belongs to `sgd`"],
         ),
