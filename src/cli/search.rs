@@ -82,7 +82,6 @@ impl SearchArgs {
 
 struct Search {
     config: Config,
-    settings: SearchConfig,
     devices: Devices,
 }
 
@@ -90,16 +89,16 @@ impl TaskVisitor for Search {
     type Output = Result<Found, TrainError>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        search_config(&task, &self.config, &self.settings, self.devices.first())
+        search_config(&task, &self.config, self.devices.first())
     }
 }
 
 pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
-    let config = args.overrides.load(&args.config)?;
-    let settings = args.settings(&config)?;
+    let mut config = args.overrides.load(&args.config)?;
+    config.quant.search = Some(args.settings(&config)?);
     needs_trained(&config, FROM_RUN)?;
-    let search = Search { config: config.clone(), settings, devices: devices.clone() };
+    let search = Search { config: config.clone(), devices: devices.clone() };
     let found = device::visit(config, &devices, global, search)?;
     let written =
         args.out.as_ref().map_or(Ok(()), |out| write(out, plan(&found, &args.config).as_bytes()));

@@ -138,7 +138,8 @@ impl Draft {
     }
 
     /// Puts the layer rules of the file that `quant.plan` names behind those of `quant.layer`, so that the configuration
-    /// stands by itself. Without the key, nothing changes.
+    /// stands by itself. A plan is what a search found: it takes the place of `quant.search`. Without the key, nothing
+    /// changes.
     ///
     /// # Errors
     ///
@@ -161,6 +162,7 @@ impl Draft {
             return Err(fail(format!("unknown key `{key}`; a plan is made of [[layer]] alone")));
         }
         self.remove("quant.plan");
+        self.remove("quant.search");
         let quant = &mut self.document["quant"];
         // Within braces there is no place for tables with a header.
         *quant = std::mem::take(quant).into_table().map_or_else(|item| item, Item::Table);
@@ -423,6 +425,9 @@ activation = { coding = "float" }
             let error = with(TEXT, rules).unwrap_err().to_string();
             assert!(error.contains(says) && error.contains("plan.toml"), "{error}");
         }
+        let searching = "[quant.search]\naverage-bits = 4\n";
+        let planned = with(searching, rule).unwrap().text();
+        assert!(!planned.contains("search") && planned.contains("bits = 6"), "{planned}");
         let mut absent = draft(TEXT);
         absent.set(&["quant.plan=absent.toml".into()]).unwrap();
         let error = absent.take_plan().unwrap_err().to_string();

@@ -53,7 +53,7 @@ pub fn activations(plan: &Plan, evidence: &Evidence) -> Result<Vec<Activation>, 
     let entries: Vec<&PlanEntry> = plan.entries.iter().filter(|entry| is_open(entry)).collect();
     let seen = entries.par_iter().filter_map(|entry| {
         let (_, seen) = evidence.observed.get(&entry.site.path)?;
-        Some((entry, seen))
+        (seen.count > 0).then_some((entry, seen))
     });
     seen.map(|(entry, seen)| activation(entry, seen)).collect()
 }
@@ -138,6 +138,9 @@ mod tests {
         assert_eq!(errors(&found(&values)), errors(&found(&with_zeros)));
         let (site, _) = observed("a", "input", &[1.0], &[1, 1]);
         assert_eq!(activations(&plan(&site), &Evidence::default()).unwrap(), []);
+        let never = evidence(vec![(site.clone(), Observation::default())]);
+        let never = Evidence { observed: never, ..Evidence::default() };
+        assert_eq!(activations(&plan(&site), &never).unwrap(), []);
         let (site, seen) = observed("a", "input", &[f32::NAN], &[1, 1]);
         let plan = plan(&site);
         let observed = evidence(vec![(site, seen)]);

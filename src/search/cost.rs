@@ -66,6 +66,14 @@ impl CostModel {
         }
     }
 
+    /// The unit that a limit is given in.
+    pub fn limit_unit(&self) -> &str {
+        match self {
+            CostModel::AverageBits => "bits a weight",
+            CostModel::Bytes | CostModel::MultiplyAccumulates(_) => self.unit(),
+        }
+    }
+
     /// The budget for a whole model, in the unit of [`cost`](Self::cost), that a limit allows.
     pub fn budget(&self, limit: f64, sizes: &[LayerSize]) -> f64 {
         match self {

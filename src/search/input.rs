@@ -11,9 +11,9 @@ pub(super) type Observed = HashMap<String, (Site, Observation)>;
 pub(super) fn input_energies(site: &Site, observed: &Observed) -> Option<Vec<f64>> {
     let SiteKind::Weight { shape, channel_axis, input_axis } = &site.kind else { return None };
     let (_, observation) = input_of(site, observed)?;
-    let energies = match shape.len() {
-        2 => &observation.last_axis_energy,
-        _ => &observation.second_axis_energy,
+    let energies = match meets(shape, *channel_axis) {
+        Meets::Rows => &observation.last_axis_energy,
+        Meets::OutputPositions | Meets::Positions => &observation.second_axis_energy,
     };
     let (inputs, outputs) = (shape[*input_axis], shape[*channel_axis]);
     // A convolution may have groups, each with its own part of the inputs and of the outputs.
@@ -37,13 +37,33 @@ pub(super) fn input_energies(site: &Site, observed: &Observed) -> Option<Vec<f64
 pub(super) fn multiply_accumulates(site: &Site, observed: &Observed, examples: u64) -> u64 {
     let SiteKind::Weight { shape, channel_axis, .. } = &site.kind else { return 0 };
     let Some((_, seen)) = input_of(site, observed) else { return 0 };
-    let uses = match (shape.len(), channel_axis) {
-        (2, _) => seen.rows,
-        (_, 0) => seen.output_positions,
-        _ => seen.positions,
+    let uses = match meets(shape, *channel_axis) {
+        Meets::Rows => seen.rows,
+        Meets::OutputPositions => seen.output_positions,
+        Meets::Positions => seen.positions,
     };
     let elements = shape.iter().product::<usize>();
     (uses as f64 * elements as f64 / examples.max(1) as f64).round() as u64
+}
+
+/// What of its input a weight is multiplied with as a whole.
+enum Meets {
+    /// The vectors along its last axis.
+    Rows,
+    /// What the kernel of a convolution covers for each position of the output.
+    OutputPositions,
+    /// The channels at each position: a transposed convolution spreads them.
+    Positions,
+}
+
+/// By the axis of a weight's outputs: a convolution's is the first, a transposed one's the second, and that of
+/// whatever else multiplies rows the last.
+fn meets(shape: &[usize], channel_axis: usize) -> Meets {
+    match channel_axis {
+        _ if channel_axis + 1 == shape.len() => Meets::Rows,
+        0 => Meets::OutputPositions,
+        _ => Meets::Positions,
+    }
 }
 
 /// What was observed of the input of a weight.
@@ -152,6 +172,18 @@ mod tests {
         let layer = Quantized::new(config.init(&device), &device);
         let found = counts(&layer, 2, |layer| drop(layer.forward(zeros([2, 3, 5, 4]))));
         assert_eq!(found["layer.weight"], 5 * 4 * 3 * 2 * 3 * 3);
+    }
+
+    #[test]
+    fn a_weight_of_several_outputs_axes_multiplies_rows_like_a_linear_layer() {
+        // Tokens lie on the second axis, where a convolution has its channels.
+        let weight = site("a", "weight", weight(&[4, 2, 2], 2, 0));
+        let x: Vec<f32> = (0..2 * 8 * 4).map(|i| (i % 4) as f32).collect();
+        let seen = evidence(vec![observed("a", "input", &x, &[2, 8, 4])]);
+        assert_eq!(multiply_accumulates(&weight, &seen, 2), 8 * 16);
+        let energies = input_energies(&weight, &seen).unwrap();
+        let of_input = |input: usize| 16.0 * (input * input) as f64;
+        assert_eq!(energies, (0..16).map(|i| of_input(i / 4)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -134,11 +134,10 @@ fn choose_within(
     let hulls: Vec<Vec<usize>> = ordered.iter().map(|layer| convex_hull(layer)).collect();
     let cheapest: Vec<usize> = hulls.iter().map(|hull| hull[0]).collect();
     let (least, _) = sums(&ordered, &cheapest);
-    let roomy = budget + ROUNDING * budget.abs();
-    if budget.is_nan() || least > roomy {
+    if !keeps(least, budget) {
         return Err(KnapsackError::Infeasible { budget, least });
     }
-    let problem = Problem::new(&ordered, &hulls, roomy);
+    let problem = Problem::new(&ordered, &hulls, roomy(budget));
     let mut best = problem.improve(problem.greedy(&hulls));
     let mut dropped = f64::NEG_INFINITY;
     for width in widths {
@@ -151,6 +150,16 @@ fn choose_within(
     let mut candidates = vec![0; layers.len()];
     order.iter().zip(&best.candidates).for_each(|(&layer, &chosen)| candidates[layer] = chosen);
     Ok(Choice { candidates, ..best })
+}
+
+/// A budget with room for rounding.
+fn roomy(budget: f64) -> f64 {
+    budget + ROUNDING * budget.abs()
+}
+
+/// Whether a cost is within a budget.
+pub(super) fn keeps(cost: f64, budget: f64) -> bool {
+    cost <= roomy(budget)
 }
 
 fn check(layers: &[Vec<Candidate>]) -> Result<(), KnapsackError> {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::cost::FLOAT_BITS;
 use super::input::{input_of, multiply_accumulates};
+use super::knapsack::keeps;
 use super::objective::{Coded, Importance};
 use super::{
     Activation, Candidate, Choice, CostError, CostModel, KnapsackError, LayerSize, Objective,
@@ -104,17 +105,38 @@ pub enum SearchError {
          the coding \"ausn\" without exponent-bits and superposition-bits"
     )]
     NothingToChoose,
-    /// A weight that holds NaN or infinity.
-    #[error("layer `{layer}`: its {tensor} holds NaN or infinity, so no coding fits it")]
+    /// A weight, its input or its gradient that holds NaN or infinity.
+    #[error(
+        "layer `{layer}`: its {tensor} holds NaN or infinity, so no coding fits; train the float model with a \
+         lower learning rate or gradient clipping first"
+    )]
     NonFinite {
         /// The layer.
         layer: String,
         /// Which of its tensors.
         tensor: String,
     },
+    /// Settings without a budget, or that contradict each other.
+    #[error("the search's `{key}` {message}")]
+    Settings {
+        /// The key in `[quant.search]`.
+        key: &'static str,
+        /// What was found and what is allowed.
+        message: String,
+    },
     /// A budget that no choice keeps.
-    #[error("{0}")]
-    Budget(#[from] KnapsackError),
+    #[error("a budget of {limit} {unit} cannot be kept: the cheapest codings already take {least}")]
+    Budget {
+        /// The budget.
+        limit: f64,
+        /// The least that is possible.
+        least: f64,
+        /// The unit of both.
+        unit: String,
+    },
+    /// Costs or errors that cannot be compared.
+    #[error(transparent)]
+    Knapsack(KnapsackError),
     /// A cost that is not known.
     #[error(transparent)]
     Cost(#[from] CostError),
@@ -127,7 +149,7 @@ pub enum SearchError {
 #[derive(Debug, Default)]
 pub struct Evidence {
     /// Activations as observed on calibration data, by path; for [`Objective::OutputError`] and budgets of the cost of
-    /// multiply-accumulates.
+    /// multiply-accumulates, and for the activations that [`Objective::Divergence`] chooses codings for.
     pub observed: HashMap<String, (Site, Observation)>,
     /// Examples that they were observed on.
     pub examples: u64,
@@ -140,7 +162,7 @@ pub struct Evidence {
 ///
 /// # Errors
 ///
-/// If no weight's coding is open, or a weight is not finite.
+/// If no weight's coding is open, the settings have no budget, or a weight, its input or its gradient is not finite.
 pub fn layers<M: Module>(
     model: &M,
     plan: &Plan,
@@ -154,7 +176,7 @@ pub fn layers<M: Module>(
     }
     let wanted = |path: &str| entries.iter().any(|entry| entry.site.path == path);
     let values = parameters(&model.valid(), wanted);
-    let (cost, _) = settings.budget();
+    let (cost, _) = settings.budget()?;
     entries
         .par_iter()
         .map(|entry| {
@@ -181,7 +203,7 @@ pub fn check(plan: &Plan, settings: &SearchConfig) -> Result<(), SearchError> {
     if !weights().any(|(entry, _)| open(entry.spec.coding).is_some()) {
         return Err(SearchError::NothingToChoose);
     }
-    let (cost, limit) = settings.budget();
+    let (cost, limit) = settings.budget()?;
     if matches!(cost, CostModel::MultiplyAccumulates(_)) {
         return Ok(());
     }
@@ -194,12 +216,16 @@ pub fn check(plan: &Plan, settings: &SearchConfig) -> Result<(), SearchError> {
         least += costs.into_iter().fold(f64::INFINITY, f64::min);
         sizes.push(size);
     }
-    let budget = cost.budget(limit, &sizes);
-    // As the choice itself has it, with room for rounding.
-    match least <= budget * (1.0 + 1e-9) {
+    match keeps(least, cost.budget(limit, &sizes)) {
         true => Ok(()),
-        false => Err(KnapsackError::Infeasible { budget, least }.into()),
+        false => Err(beyond(&cost, limit, least, &sizes)),
     }
+}
+
+/// What is said of a budget below the least summed cost, in the unit that budgets are given in.
+fn beyond(cost: &CostModel, limit: f64, least: f64, sizes: &[LayerSize]) -> SearchError {
+    let least = least / cost.budget(1.0, sizes);
+    SearchError::Budget { limit, least, unit: cost.limit_unit().to_string() }
 }
 
 /// What of a weight's size does not depend on data.
@@ -231,7 +257,7 @@ pub fn search(
     activations: Vec<Activation>,
     settings: &SearchConfig,
 ) -> Result<Found, SearchError> {
-    let (cost, limit) = settings.budget();
+    let (cost, limit) = settings.budget()?;
     let sizes: Vec<LayerSize> = layers
         .iter()
         .map(|layer| LayerSize { weights: layer.weights, ..LayerSize::default() })
@@ -243,7 +269,10 @@ pub fn search(
             candidates.map(|c| Candidate { cost: c.cost, error: c.error }).collect()
         })
         .collect();
-    let choice = choose(&candidates, cost.budget(limit, &sizes))?;
+    let choice = choose(&candidates, cost.budget(limit, &sizes)).map_err(|error| match error {
+        KnapsackError::Infeasible { least, .. } => beyond(&cost, limit, least, &sizes),
+        other => SearchError::Knapsack(other),
+    })?;
     let (objective, cost_unit) = (settings.objective, cost.unit().to_string());
     Ok(Found { objective, cost_unit, layers, choice, activations })
 }
@@ -308,8 +337,20 @@ fn layer(
 ) -> Result<Layer, SearchError> {
     let PlanEntry { site, spec } = entry;
     let SiteKind::Weight { shape, .. } = &site.kind else { unreachable!("weights were chosen") };
+    let non_finite = |Site { layer, tensor, .. }: &Site| SearchError::NonFinite {
+        layer: layer.clone(),
+        tensor: tensor.clone(),
+    };
     if values.iter().any(|v| !v.is_finite()) {
-        let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
+        return Err(non_finite(site));
+    }
+    if let Some((input, seen)) = input_of(site, &evidence.observed)
+        && seen.non_finite > 0
+    {
+        return Err(non_finite(input));
+    }
+    if evidence.fisher.get(&site.path).is_some_and(|f| f.iter().any(|v| !v.is_finite())) {
+        let (layer, tensor) = (site.layer.clone(), format!("{}'s gradient", site.tensor));
         return Err(SearchError::NonFinite { layer, tensor });
     }
     let granularity = spec.granularity.resolve(&site.kind);
@@ -345,4 +386,47 @@ fn layer(
         spec: *spec,
         path: site.path.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::nn::Quantized;
+    use crate::quant::sites;
+
+    /// What is said of a linear layer of two inputs, of which `seen` was observed.
+    fn refused(settings: &SearchConfig, seen: &[f32], fisher: Option<Vec<f32>>) -> String {
+        let device = Device::default();
+        let layer = Quantized::new(LinearConfig::new(2, 2).init(&device), &device);
+        let sites = sites(&layer);
+        let plan = Plan::resolve(&sites, Some(QuantSpec::ausn(4)), None, &[]).unwrap();
+        let input = sites.iter().find(|site| !site.kind.is_weight()).unwrap().clone();
+        let weight = sites.iter().find(|site| site.kind.is_weight()).unwrap();
+        let mut observation = Observation::default();
+        observation.record(seen, &[seen.len() / 2, 2]);
+        let evidence = Evidence {
+            observed: [(input.path.clone(), (input, observation))].into(),
+            examples: 1,
+            fisher: fisher.map(|fisher| (weight.path.clone(), fisher)).into_iter().collect(),
+        };
+        layers(&layer, &plan, settings, &evidence).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_number_is_named_by_its_layer() {
+        let settings = SearchConfig { average_bits: Some(4.0), ..SearchConfig::default() };
+        let input = refused(&settings, &[1.0, f32::NAN], None);
+        assert!(input.contains("its input holds NaN or infinity"), "{input}");
+        let fisher = refused(&settings, &[1.0, 2.0], Some(vec![1.0, f32::INFINITY, 1.0, 1.0]));
+        assert!(fisher.contains("its weight's gradient holds NaN or infinity"), "{fisher}");
+    }
+
+    #[test]
+    fn settings_without_a_budget_are_no_search_without_a_limit() {
+        let said = refused(&SearchConfig::default(), &[1.0, 2.0], None);
+        assert!(said.starts_with("the search's `average-bits` is missing"), "{said}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{CostModel, CostTable, Objective, activations};
+use super::{CostModel, CostTable, Objective, SearchError, activations};
 use crate::quant::Plan;
 
 /// `[quant.search]`
@@ -104,15 +104,17 @@ impl SearchConfig {
         self.objective == Objective::Divergence
     }
 
-    /// How cost is counted, and the limit in that unit.
-    pub(super) fn budget(&self) -> (CostModel, f64) {
-        match (self.average_bits, self.cost, &self.cost_table) {
+    /// How cost is counted, and the limit.
+    pub(super) fn budget(&self) -> Result<(CostModel, f64), SearchError> {
+        self.validate().map_err(|(key, message)| SearchError::Settings { key, message })?;
+        Ok(match (self.average_bits, self.bytes, self.cost, &self.cost_table) {
             (Some(bits), ..) => (CostModel::AverageBits, bits),
-            (None, Some(cost), Some(table)) => {
+            (_, Some(bytes), ..) => (CostModel::Bytes, bytes as f64),
+            (_, _, Some(cost), Some(table)) => {
                 (CostModel::MultiplyAccumulates(table.clone()), cost)
             }
-            _ => (CostModel::Bytes, self.bytes.unwrap_or(u64::MAX) as f64),
-        }
+            _ => unreachable!("valid settings have a budget, and a table beside a cost"),
+        })
     }
 }
 

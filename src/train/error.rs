@@ -111,10 +111,10 @@ impl TrainError {
         match self {
             TrainError::Config(_)
             | TrainError::Plan(_)
-            | TrainError::Search(_)
             | TrainError::Fold(_)
             | TrainError::RunFolder { .. }
             | TrainError::Precision { .. } => true,
+            TrainError::Search(error) => !matches!(error, SearchError::NonFinite { .. }),
             TrainError::Calibration(error) => matches!(error, CalibrationError::FixedRange { .. }),
             TrainError::Task(error) => error.is_user_error(),
             TrainError::Report(error) => error.is_user_error(),

@@ -440,16 +440,16 @@ fn check_data<T: Task>(task: &T) -> Result<(), TrainError> {
 ///
 /// # Errors
 ///
-/// Those of reading the checkpoint, resolving the plan and searching.
+/// Those of reading the checkpoint, resolving the plan and searching; `[quant.search]` without a budget.
 pub fn search_config<T: Task>(
     task: &T,
     config: &Config,
-    settings: &SearchConfig,
     device: &Device,
 ) -> Result<Found, TrainError> {
     let Start { network, plan, .. } = prepare(task, config, device)?;
     let network = quantizable(task, config, network, &plan)?;
-    found(task, config, settings, &network, &plan, device)
+    let settings = config.quant.search.clone().unwrap_or_default();
+    found(task, config, &settings, &network, &plan, device)
 }
 
 /// Every coding that each tensor of a configuration's plan could get at the plan's bits, and what it loses, from the
@@ -509,6 +509,8 @@ fn found<T: Task>(
     if settings.objective == Objective::Fisher {
         let size = config.train.quantized_stage().batch_size;
         let batches = calibration_batches(task, config, device);
+        // What dropout drops must not depend on what ran before, which a resumed run has not.
+        device.seed(config.train.seed);
         evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
     }
     let layers = search::layers(network, plan, settings, &evidence)?;

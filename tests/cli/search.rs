@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{LSTM, Said, Workspace};
+use crate::support::{BERT, LSTM, Said, Workspace};
 
 /// A workspace with a float run `float` and the configuration of a model that starts from it.
 fn workspace() -> Workspace {
@@ -115,8 +115,10 @@ fn a_plan_is_written_and_trained() {
     assert_eq!(plan.matches("[[layer]]").count(), chosen.len(), "{plan}");
     assert!(plan.contains("exponent-bits = ") && plan.contains("granularity = "), "{plan}");
 
+    // Also where the plan was found by the configuration's own settings, which it takes the place of.
+    let own = ["--set", "quant.search.average-bits=4"];
     let args = ["train", "config.toml", "--quiet", "--out", "run", "--plan", "plan.toml"];
-    workspace.ausn(args.into_iter().chain(CHECKPOINT)).success();
+    workspace.ausn(args.into_iter().chain(CHECKPOINT).chain(own)).success();
     let weights: Vec<Value> = workspace.json("run/plan.json")["sites"]
         .as_array()
         .unwrap()
@@ -188,6 +190,41 @@ fn a_configuration_may_search_by_itself() {
     let again = workspace.ausn(["evaluate", "run", "--quiet", "--json"]).success().json();
     let quantized = &workspace.json("run/summary.json")["metric"]["quantized"];
     assert_eq!(&again[0]["splits"][0]["value"], quantized);
+}
+
+#[test]
+fn the_budget_of_the_command_line_takes_the_place_of_the_configuration_s() {
+    let workspace = workspace();
+    let own = ["--set", "quant.search.bytes=10"];
+    let found = search(&workspace, &[&["--average-bits", "4", "--json"], &own[..]].concat());
+    assert!(chosen(&found.success().json()).0 <= 4.0);
+    search(&workspace, &own).code(2).says(["a budget of 10 bytes cannot be kept"]);
+    search(&workspace, &["--average-bits", "2.5", "--fewest-bits", "2", "--most-bits", "3"])
+        .success();
+    search(
+        &workspace,
+        &[
+            "--average-bits",
+            "2.5",
+            "--set",
+            "quant.layer=[{ match = 'lstm.*', weight = { coding = 'int', bits = 8 } }]",
+        ],
+    )
+    .code(2)
+    .says(["a budget of 2.5 bits a weight cannot be kept: the cheapest codings already take"]);
+}
+
+#[test]
+fn a_resumed_run_with_dropout_searches_by_the_same_fisher_information() {
+    let workspace = Workspace::new();
+    let search = "quant.search={ average-bits = 4, objective = 'fisher' }";
+    workspace.train(BERT, "run", &[search]).success();
+    let found = workspace.json("run/search.json");
+    for file in ["search.json", "plan.json", "model.bpk", "summary.json"] {
+        workspace.remove(&format!("run/{file}"));
+    }
+    workspace.resume("run").success();
+    assert_eq!(workspace.json("run/search.json"), found);
 }
 
 /// Costs of 3 to 5 bits with activations of 8, each twice that of a bit less.
@@ -307,7 +344,10 @@ fn what_cannot_be_searched_is_refused() {
         (&["--cost", "-4"], "--cost is -4; must be a number from 0 up"),
         (&["--cost", "4", "--cost-table", "a.toml"], "cannot read the cost table a.toml"),
         (&["--average-bits", "4", "--most-bits", "1"], "most-bits is 1"),
-        (&["--bytes", "10"], "cannot be kept: the cheapest candidates already cost"),
+        (
+            &["--bytes", "10"],
+            "a budget of 10 bytes cannot be kept: the cheapest codings already take",
+        ),
         (&["--average-bits", "4", "--objective", "luck"], "invalid value 'luck'"),
         (
             &[
@@ -339,7 +379,7 @@ fn what_cannot_be_searched_is_refused() {
     for (set, says) in [
         (
             &["quant.search={ bytes = 10 }"][..],
-            "cannot be kept: the cheapest candidates already cost",
+            "a budget of 10 bytes cannot be kept: the cheapest codings already take",
         ),
         (
             &["quant.search={ average-bits = 4 }", "quant.weight={ coding = 'int', bits = 4 }"],
