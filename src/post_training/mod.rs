@@ -136,7 +136,8 @@ pub fn correct<M: Module, E: From<CalibrationError>>(
             // Weights that share an input are of linear layers, which all see it alike.
             probes.entry(input.path.clone()).or_insert_with(|| {
                 let probe = Probe::default();
-                probe.correlate(Moments::new(&site.site.kind));
+                let products = settings.rounding == WeightRounding::Learned;
+                probe.correlate(Moments::new(&site.site.kind, products));
                 probe
             });
         }
@@ -181,6 +182,16 @@ fn bias_of(site: &Site) -> Vec<(String, f64)> {
     found
 }
 
+/// A level times its scale, as a number that the quantizer of the plan takes for one inside its range: the product with
+/// a free scale, rounded, may lie a hair outside, and would count as clipped.
+fn in_range_at(level: f32, scale: f32, rounder: &impl Rounding) -> f32 {
+    let mut value = level * scale;
+    while !rounder.in_range(value * (1.0 / scale)) {
+        value = if value > 0.0 { value.next_down() } else { value.next_up() };
+    }
+    value
+}
+
 /// A weight with the levels on either side of each element, in row-major order.
 struct WeightLevels<'a> {
     site: &'a CalibratedSite,
@@ -195,7 +206,7 @@ impl<'a> WeightLevels<'a> {
         let SiteKind::Weight { shape, .. } = &site.site.kind else {
             unreachable!("activations were left out")
         };
-        let scales = site.ranges.scales.factors();
+        let scales = site.attached_scales();
         let zero_points = &site.ranges.zero_points;
         let scale_of = site.granularity.resolve(&site.site.kind).indexer(shape);
         let levels = site.levels();
@@ -222,8 +233,9 @@ impl<'a> WeightLevels<'a> {
                 true => at.checked_sub(1).map(|at| &levels[at]),
             };
             let other = beside.map_or(nearest, |level| level - zero_point as f32);
-            rounding.nearest.push(nearest * scales[group]);
-            rounding.other.push(other * scales[group]);
+            let stored = |level: f32| in_range_at(level, scales[group], &rounder);
+            rounding.nearest.push(stored(nearest));
+            rounding.other.push(stored(other));
             rounding.in_range.push(in_range);
         }
         rounding

@@ -2,7 +2,10 @@ use super::*;
 use crate::coding::Format;
 use crate::kernels::Activation;
 use crate::nn::{ConvNorm, Quantized};
-use crate::quant::{self, CalibrationError, CodingSpec, GranularitySpec, Plan, QuantSpec};
+use crate::quant::{
+    self, CalibrationError, CodingSpec, GranularitySpec, LearnedRange, Plan, QuantSpec, ScaleKind,
+    Scales,
+};
 use burn::nn::conv::Conv2dConfig;
 use burn::nn::{Linear, LinearConfig, PaddingConfig2d};
 use burn::tensor::{Distribution, Int, Tensor};
@@ -211,6 +214,36 @@ fn a_weight_without_a_known_input_stays_as_it_is() {
     });
     assert_eq!(host(layer.weight.val()), before);
     assert_eq!((log[0].moved, log[0].output_error, log[0].bias.as_ref()), (0, None, None));
+}
+
+#[test]
+fn weights_on_their_largest_level_are_within_the_range_of_any_free_scale() {
+    let device = Device::default();
+    let layer: Linear = LinearConfig::new(1, 2).init(&device);
+    let tqt = LearnedRange::Tqt { scale: ScaleKind::Free };
+    for learned in [None, Some(LearnedRange::Lsq), Some(tqt)] {
+        for coding in [CodingSpec::Int(4), CodingSpec::Apot(4)] {
+            let spec = QuantSpec {
+                scale: ScaleKind::Free,
+                learned,
+                ..spec(coding, GranularitySpec::PerTensor)
+            };
+            let mut site = plan(&layer, spec).sites.remove(0);
+            for i in 0..200 {
+                site.ranges.scales = Scales::Scales(vec![0.01 * 1.0173f32.powi(i)]);
+                let w = [9.0, -9.0].map(|x| x * site.ranges.scales.factors()[0]);
+                let stored = WeightLevels::new(&site, &w).nearest;
+                let data = [(site.site.path.clone(), stored.clone())];
+                let layer = change_parameters(layer.clone(), data.into());
+                let attached =
+                    quant::attach(layer, &CalibratedPlan { sites: vec![site.clone()] }).unwrap();
+                attached.quantizers.measure();
+                let _ = attached.model.weight.val();
+                let (_, error) = attached.quantizers.take_errors().remove(0);
+                assert_eq!((error.count, error.clipped), (2, 0), "{learned:?} {coding:?} {i}");
+            }
+        }
+    }
 }
 
 #[test]

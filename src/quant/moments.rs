@@ -71,10 +71,11 @@ impl WeightMatrix {
     }
 }
 
-/// Sums over rows or windows of an input: of the inputs that meet a weight, and of their products.
+/// Sums over rows or windows of an input: of the inputs that meet a weight, and of their products where they are asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Moments {
     kind: SiteKind,
+    products: bool,
     sums: Option<Sums>,
 }
 
@@ -85,14 +86,14 @@ struct Sums {
     seen: f64,
     /// `[groups, inputs]`
     first: Vec<f64>,
-    /// `[groups, inputs, inputs]`
+    /// `[groups, inputs, inputs]`; empty without products.
     second: Vec<f64>,
 }
 
 impl Moments {
-    /// Nothing yet, for the input of a weight.
-    pub(crate) fn new(weight: &SiteKind) -> Self {
-        Self { kind: weight.clone(), sums: None }
+    /// Nothing yet, for the input of a weight; `products` take memory and time by the square of its inputs.
+    pub(crate) fn new(weight: &SiteKind, products: bool) -> Self {
+        Self { kind: weight.clone(), products, sums: None }
     }
 
     /// Whether the weight meets windows of its input, as a convolution's does, rather than rows.
@@ -140,19 +141,21 @@ impl Moments {
     /// Adds inputs as the matrices meet them, `[groups, inputs, rows or windows]`.
     fn add(&mut self, matrix: WeightMatrix, met: Tensor<3>) {
         let [groups, inputs, seen] = met.dims();
-        let second = met.clone().matmul(met.clone().swap_dims(1, 2));
-        let first = met.sum_dim(2);
         let sums = self.sums.get_or_insert_with(|| Sums {
             first: vec![0.0; groups * inputs],
-            second: vec![0.0; groups * inputs * inputs],
+            second: vec![0.0; if self.products { groups * inputs * inputs } else { 0 }],
             seen: 0.0,
             matrix,
         });
-        for (sums, batch) in [(&mut sums.first, first), (&mut sums.second, second)] {
+        let add = |sums: &mut [f64], batch: Tensor<3>| {
             let batch: Vec<f32> =
                 batch.into_data().convert::<f32>().try_to_vec().expect("converted to f32");
             sums.iter_mut().zip(batch).for_each(|(sum, value)| *sum += f64::from(value));
+        };
+        if self.products {
+            add(&mut sums.second, met.clone().matmul(met.clone().swap_dims(1, 2)));
         }
+        add(&mut sums.first, met.sum_dim(2));
         sums.seen += seen as f64;
     }
 
@@ -174,7 +177,7 @@ impl Moments {
         sums.first.iter().map(|sum| sum / sums.seen).collect()
     }
 
-    /// The mean of each product of two inputs: `[groups, inputs, inputs]`.
+    /// The mean of each product of two inputs: `[groups, inputs, inputs]`; empty without products.
     pub(crate) fn second(&self) -> Vec<f64> {
         let Some(sums) = &self.sums else { return Vec::new() };
         sums.second.iter().map(|sum| sum / sums.seen).collect()
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn moments_of_rows_are_means_of_features_and_their_products() {
-        let mut moments = Moments::new(&weight(&[2, 3], 1));
+        let mut moments = Moments::new(&weight(&[2, 3], 1), true);
         let device = Device::default();
         moments.record_rows(&Tensor::<3>::from_data([[[1.0, 2.0]], [[3.0, -4.0]]], &device));
         moments.record_rows(&Tensor::<3>::from_data([[[0.0, 1.0]]], &device));
@@ -203,7 +206,7 @@ mod tests {
     #[test]
     fn moments_of_windows_are_those_of_each_group() {
         let kind = weight(&[4, 1, 2], 0);
-        let mut moments = Moments::new(&kind);
+        let mut moments = Moments::new(&kind, true);
         let x = Tensor::<3>::from_data([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]], &Device::default());
         // Pairs of neighbours: channel by channel, first and second of each pair.
         let pairs = |x: Tensor<3>| {
@@ -227,15 +230,16 @@ mod tests {
     fn what_does_not_fit_the_weight_is_left_out() {
         let device = Device::default();
         let linear = weight(&[2, 3], 1);
-        let mut moments = Moments::new(&linear);
+        let mut moments = Moments::new(&linear, false);
         moments.record_rows(&Tensor::<2>::ones([1, 3], &device));
         assert!(moments.matrix(&linear).is_none());
         moments.record_rows(&Tensor::<2>::ones([1, 2], &device));
         assert!(moments.matrix(&linear).is_some());
         assert!(moments.matrix(&weight(&[2, 8], 1)).is_some(), "another layer of the same input");
         assert!(moments.matrix(&weight(&[3, 8], 1)).is_none());
+        assert_eq!((moments.mean(), moments.second()), (vec![1.0, 1.0], vec![]), "no products");
         let transposed = weight(&[2, 3, 3, 3], 1);
-        let mut moments = Moments::new(&transposed);
+        let mut moments = Moments::new(&transposed, true);
         moments.record_windows(&Tensor::<4>::ones([1, 2, 2, 2], &device), |_| panic!("no windows"));
         assert!(moments.matrix(&transposed).is_none());
     }

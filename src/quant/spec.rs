@@ -199,6 +199,17 @@ impl CalibratedSite {
         Self { ranges: Ranges { scales, zero_points }, ..self.clone() }
     }
 
+    /// The scales that the site's quantizer divides by: where ranges train, as the parameter gives them back.
+    pub(crate) fn attached_scales(&self) -> Vec<f32> {
+        let mut scales = self.ranges.scales.factors();
+        if let Some(learned) = self.learned {
+            let given_back =
+                |s: f32| learned.scale_of(learned.parameter(s, self.format), self.format);
+            scales.iter_mut().for_each(|scale| *scale = given_back(*scale));
+        }
+        scales
+    }
+
     /// The operation that the site's quantizer runs.
     pub fn operation(&self) -> FakeQuantize {
         FakeQuantize {
