@@ -11,7 +11,7 @@ use super::{
     CalibratedPlan, CalibratedSite, FakeQuantizer, Histogram, LearnedRange, Probe, ScaleKind, Site,
     SiteKind, parameters, sites,
 };
-use crate::coding::QuantizationError;
+use crate::coding::{Format, QuantizationError};
 
 /// A fake-quantized model, with a hold on its quantizers.
 #[derive(Clone, Debug)]
@@ -102,6 +102,16 @@ pub enum AttachError {
         /// How its range trains.
         rule: LearnedRange,
     },
+    /// A range exponent, a scale or a zero point that the format cannot have.
+    #[error("the plan gives `{path}` {found}, which {format} cannot have")]
+    Range {
+        /// The site's path.
+        path: String,
+        /// The format.
+        format: Format,
+        /// What it gives.
+        found: String,
+    },
     /// A number of ranges that the site's shape does not have.
     #[error("the plan gives `{path}` {found} scales or zero points; its shape asks for {expected}")]
     Ranges {
@@ -141,6 +151,9 @@ pub fn attach<M: Module>(
             if found != expected {
                 return Err(AttachError::Ranges { path: site.path.clone(), found, expected });
             }
+        }
+        if let Some(found) = ranges.beyond(*format) {
+            return Err(AttachError::Range { path: site.path.clone(), format: *format, found });
         }
     }
     let probes: HashMap<&str, (&CalibratedSite, Probe)> =

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::coding::power_of_two;
+use crate::coding::{Format, power_of_two};
 
 /// Which numbers scales may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,26 @@ impl Ranges {
         }
     }
 
+    /// The first number among them that a format cannot have, in words.
+    pub(super) fn beyond(&self, format: Format) -> Option<String> {
+        let scale = match &self.scales {
+            Scales::RangeExponents(exponents) => {
+                let outside = exponents.iter().find(|r| !format.range_exponents().contains(r));
+                outside.map(|r| format!("the range exponent {r}"))
+            }
+            Scales::Scales(scales) => {
+                let outside = scales.iter().find(|&&s| !(s.is_finite() && s > 0.0));
+                outside.map(|s| format!("the scale {s}"))
+            }
+        };
+        let codes = 0..=format.max() as i32;
+        let zero_point = || {
+            let outside = self.zero_points.iter().find(|&&zero_point| !codes.contains(&zero_point));
+            outside.map(|zero_point| format!("the zero point {zero_point}"))
+        };
+        scale.or_else(zero_point)
+    }
+
     /// The zero point of a scale, by its index; 0 for formats without.
     pub fn zero_point(&self, index: usize) -> i32 {
         self.zero_points.get(index).copied().unwrap_or(0)
@@ -112,6 +132,25 @@ mod tests {
             assert_eq!(serde_json::from_str::<Ranges>(text).unwrap(), ranges);
         }
         assert!(serde_json::from_str::<Ranges>(r#"{"zero-points":[7]}"#).is_err());
+    }
+
+    #[test]
+    fn numbers_that_a_format_cannot_have_are_found() {
+        let ranges = |scales, zero_points| Ranges { scales, zero_points };
+        let exponents = |r| ranges(Scales::RangeExponents(vec![0, r]), vec![]);
+        let affine = |zero_point| ranges(Scales::Scales(vec![0.3]), vec![zero_point]);
+        let [int, codes] = [Format::int(4, true), Format::affine(4)].map(Result::unwrap);
+        for (ranges, format, expected) in [
+            (exponents(-3), int, None),
+            (exponents(200), int, Some("the range exponent 200")),
+            (ranges(Scales::Scales(vec![1.0, 0.0]), vec![]), int, Some("the scale 0")),
+            (ranges(Scales::Scales(vec![f32::NAN]), vec![]), int, Some("the scale NaN")),
+            (affine(15), codes, None),
+            (affine(16), codes, Some("the zero point 16")),
+            (affine(-1), codes, Some("the zero point -1")),
+        ] {
+            assert_eq!(ranges.beyond(format).as_deref(), expected, "{ranges:?}");
+        }
     }
 
     #[test]
