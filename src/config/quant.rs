@@ -273,7 +273,9 @@ impl RawTensor {
         let coding = self.coding.or(base.coding);
         let base = match coding {
             _ if coding == base.coding => base,
-            Some(CodingName::Family(family)) if family.is_microscaling() => Self::default(),
+            Some(CodingName::Family(family)) if family.is_microscaling() => {
+                Self { estimator: base.estimator, normalize: base.normalize, ..Self::default() }
+            }
             _ => Self {
                 exponent_bits: None,
                 superposition_bits: None,
@@ -281,6 +283,9 @@ impl RawTensor {
                 mantissa_bits: None,
                 reserved: None,
                 bits: base.bits.filter(|_| coding != Some(CodingName::Family(Family::Minifloat))),
+                learn_range: base
+                    .learn_range
+                    .filter(|_| coding != Some(CodingName::Family(Family::Affine))),
                 ..base
             },
         };
@@ -595,5 +600,29 @@ mod tests {
         ] {
             assert_eq!(toml::from_str::<QuantConfig>(text).unwrap().widths(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_takes_what_its_coding_knows_from_the_default() {
+        let rules = |text: &str| toml::from_str::<QuantConfig>(text).unwrap();
+        let rule = |weight: &str, own: &str| {
+            let text = format!(
+                "weight = {{ {weight} }}\nlayer = [{{ match = \"a\", weight = {{ {own} }} }}]"
+            );
+            let resolved = rules(&text).resolve().map_err(|problem| problem.message);
+            let rules = resolved.unwrap_or_else(|said| panic!("{text}: {said}"));
+            rules.layers[0].weight.flatten().unwrap()
+        };
+        let base = "coding = \"ausn\", bits = 4, scale = \"free\", learn-range = \"lsq\", \
+                    estimator = \"identity\", normalize = true";
+        let spec = rule(base, "coding = \"mxfp4\"");
+        assert_eq!(
+            (spec.estimator, spec.normalize, spec.learned),
+            (Estimator::Identity, true, None)
+        );
+        assert_eq!((spec.scale, spec.range), (ScaleKind::PowerOfTwo, RangeRule::Binade));
+        let spec = rule(base, "coding = \"affine\", bits = 8");
+        assert_eq!((spec.scale, spec.learned), (ScaleKind::Free, None));
+        assert_eq!(rule(base, "coding = \"int\", bits = 8").learned, Some(LearnedRange::Lsq));
     }
 }
