@@ -119,22 +119,75 @@ pub struct SplitSummary {
 pub struct LayerBits {
     /// The layer.
     pub layer: String,
-    /// Of its weight, the widest where it has several.
+    /// Of its weight, the widest where it has several; of the table whose vectors it multiplies with, where it has none
+    /// of its own.
     pub weight: Option<u32>,
     /// Of its input, the widest where it has several.
     pub activation: Option<u32>,
 }
 
 impl LayerBits {
-    /// Looks a layer up among those that were measured.
-    pub fn of(layer: &str, errors: &[LayerError]) -> Self {
-        let widest = |kind: TensorKind| {
-            errors.iter().filter(|e| e.layer == layer && e.kind == kind).map(|e| e.bits).max()
+    /// Looks a layer up among those that were measured, as they were the last time. `table` is the layer whose weight it
+    /// shares, if it has none of its own.
+    pub fn of(layer: &str, table: Option<&str>, errors: &[LayerError]) -> Self {
+        let stage = errors.last().map(|last| &last.stage);
+        let widest = |layer: &str, kind: TensorKind| {
+            let found = errors.iter().filter(|e| Some(&e.stage) == stage);
+            found.filter(|e| e.layer == layer && e.kind == kind).map(|e| e.bits).max()
         };
         Self {
             layer: layer.to_string(),
-            weight: widest(TensorKind::Weight),
-            activation: widest(TensorKind::Activation),
+            weight: widest(layer, TensorKind::Weight)
+                .or_else(|| widest(table?, TensorKind::Weight)),
+            activation: widest(layer, TensorKind::Activation),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding::Family;
+    use crate::evaluate::{CALIBRATED, QUANTIZED};
+
+    #[test]
+    fn bits_are_those_of_the_last_stage_and_of_the_table_that_an_output_shares() {
+        let line = |stage: &str, layer: &str, kind: TensorKind, bits: u32| LayerError {
+            stage: stage.into(),
+            layer: layer.into(),
+            tensor: String::new(),
+            kind,
+            coding: Family::Int,
+            bits,
+            signed: true,
+            exponent_bits: None,
+            superposition_bits: None,
+            underflow: None,
+            scales: 1,
+            range_min: None,
+            range_max: None,
+            scale_min: None,
+            scale_max: None,
+            values: 1,
+            clipping_error: 0.0,
+            rounding_error: 0.0,
+            clipped_fraction: 0.0,
+            clipping_share: 0.0,
+            sqnr_db: None,
+        };
+        let lines = [
+            line(CALIBRATED, "table", TensorKind::Weight, 6),
+            line(CALIBRATED, "output", TensorKind::Activation, 8),
+            line(QUANTIZED, "table", TensorKind::Weight, 4),
+            line(QUANTIZED, "output", TensorKind::Activation, 8),
+        ];
+        let bits = |layer: &str, table: Option<&str>| {
+            let found = LayerBits::of(layer, table, &lines);
+            (found.weight, found.activation)
+        };
+        assert_eq!(bits("output", Some("table")), (Some(4), Some(8)));
+        assert_eq!(bits("output", None), (None, Some(8)));
+        assert_eq!(bits("table", None), (Some(4), None));
+        assert_eq!(LayerBits::of("table", None, &[]).weight, None);
     }
 }

@@ -240,6 +240,9 @@ pub trait Task: Send + Sync {
     /// If it has none.
     fn fold_batch_norm(&self, network: Self::Network) -> Result<Self::Network, FoldError>;
 
+    /// The layer whose weight the output layer shares, where that has none of its own.
+    fn output_table(&self) -> Option<&'static str>;
+
     /// Adds the loss.
     fn learner(&self, network: Self::Network) -> Self::Learner;
 

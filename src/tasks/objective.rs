@@ -24,6 +24,11 @@ pub trait Objective: Clone + Debug + Send + Sync + 'static {
     /// A meter that has seen nothing.
     fn meter(&self) -> Self::Meter;
 
+    /// The layer whose weight the output layer shares, where that has none of its own.
+    fn output_table(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The mean loss of a training batch, `[1]`.
     fn loss(&self, network: &Self::Network, batch: Self::Batch) -> Tensor<1>;
 

@@ -58,6 +58,10 @@ impl<O: Objective> Task for SupervisedTask<O> {
         network.fold_batch_norm()
     }
 
+    fn output_table(&self) -> Option<&'static str> {
+        self.objective.output_table()
+    }
+
     fn learner(&self, network: O::Network) -> Self::Learner {
         Supervised { network, objective: self.objective.clone() }
     }

@@ -90,6 +90,10 @@ impl Objective for Translating {
         TranslationMeter { bleu: Bleu::new(), exact, examples: 0 }
     }
 
+    fn output_table(&self) -> Option<&'static str> {
+        Some("target")
+    }
+
     fn loss(&self, network: &EncoderDecoder, batch: TranslationBatch) -> Tensor<1> {
         network.loss(batch.source, batch.target, PAD, self.smoothing)
     }

@@ -144,9 +144,13 @@ pub fn train<T: Task>(
     checkpoint(FLOAT)?;
 
     let layers: Vec<String> = quant::sites(&network).into_iter().map(|site| site.layer).collect();
-    let bits = |layer: Option<&String>, errors: &[LayerError]| {
-        LayerBits::of(layer.map_or("", String::as_str), errors)
+    let first_and_last = |errors: &[LayerError]| {
+        let bits = |layer: Option<&String>, table| {
+            LayerBits::of(layer.map_or("", String::as_str), table, errors)
+        };
+        (bits(layers.first(), None), bits(layers.last(), task.output_table()))
     };
+    let (first_layer, last_layer) = first_and_last(&[]);
     let mut summary = Summary {
         task: task.name().to_string(),
         metric: MetricSummary {
@@ -158,8 +162,8 @@ pub fn train<T: Task>(
         seed,
         seconds: Seconds { float: stage_seconds(run, FLOAT), quantized: 0.0 },
         layers: plan.entries.len(),
-        first_layer: bits(layers.first(), &[]),
-        last_layer: bits(layers.last(), &[]),
+        first_layer,
+        last_layer,
         parameters: parameter_count(&network),
         train_examples: task.train_source().len(),
         epochs: Epochs {
@@ -247,8 +251,7 @@ pub fn train<T: Task>(
             summary.metric.quantized = Some(quantized[0].value);
             summary.splits.quantized = quantized;
         }
-        summary.first_layer = bits(layers.first(), &summary.layer_errors);
-        summary.last_layer = bits(layers.last(), &summary.layer_errors);
+        (summary.first_layer, summary.last_layer) = first_and_last(&summary.layer_errors);
 
         run.write_record(QUANTIZED_MODEL, model.model.clone())?;
         run.write_with(LayerError::FILE, |path| {
