@@ -65,7 +65,8 @@ impl Resamples {
 }
 
 fn in_seven_digits<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(|value| *value as f32))
+    let rounded = |value: &f64| -> f64 { format!("{value:.6e}").parse().expect("a number") };
+    serializer.collect_seq(values.iter().map(rounded))
 }
 
 #[cfg(test)]
@@ -84,13 +85,13 @@ mod tests {
             others: Vec::new(),
             resampled: resampled.to_vec(),
         };
-        let scores = [score("valid", &[0.25, 1.0]), score("test", &[])];
+        let scores = [score("valid", &[0.25, 1e60 / 3.0]), score("test", &[])];
         let resamples: Vec<Resamples> = Resamples::of("float", &scores).collect();
         let path = folder.path().join(Resamples::FILE);
         let lines = Resamples::lines(&resamples);
         std::fs::write(&path, &lines).unwrap();
         let read = Resamples::read(folder.path()).unwrap();
-        assert_eq!(Resamples::find(&read, "float", "valid"), [0.25, 1.0]);
+        assert_eq!(Resamples::find(&read, "float", "valid"), [0.25, 3.333333e59]);
         for (stage, split) in [("float", "test"), ("quantized", "valid")] {
             assert!(Resamples::find(&read, stage, split).is_empty());
         }

@@ -1,7 +1,7 @@
 //! The folder of a run.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -207,11 +207,7 @@ impl RunFolder {
     ///
     /// If the system refuses.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<(), TrainError> {
-        self.write_with(name, |path| {
-            let mut file = fs::File::create(path)?;
-            file.write_all(content)?;
-            file.sync_all()
-        })
+        self.write_with(name, |path| fs::write(path, content))
     }
 
     /// The same for content that is written by `write` to the path that it is given.
