@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Failure, Global, device, tell, write};
 use crate::suite::{
-    Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Table, Tally,
-    groups, replace_marked, run as run_cells, write_tables,
+    Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Tally, groups,
+    replace_marked, run as run_cells, write_tables,
 };
 
 /// Run a suite of tasks, codings and seeds, and write its tables.
@@ -38,7 +38,7 @@ pub(super) struct TableArgs {
     /// Write the tables from the results that are there; run nothing.
     #[arg(long, conflicts_with_all = ["shard", "jobs", "device"])]
     tables_only: bool,
-    /// Write the table into this file too, between `<!-- table:NAME -->` and `<!-- /table -->`.
+    /// Write its overview into this file too, all tasks beside each other, between `<!-- table:NAME -->` and `<!-- /table -->`.
     #[arg(long, value_name = "FILE")]
     readme: Option<PathBuf>,
     /// Remove the checkpoints of each run that has ended; they are most of its size.
@@ -78,19 +78,16 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
         document(readme, &suite.name, "")?;
     }
     // Nor for results that cannot be read or written: the tables of what is there already try both.
-    let gather = || -> Result<Table, SuiteError> {
-        let table = Table::gather(&suite, &all)?;
-        write_tables(&suite, &table)?;
-        Ok(table)
-    };
-    let mut table = gather()?;
+    let mut table = write_tables(&suite, &all)?;
     let mut tally = Tally::default();
     if !args.tables_only {
         tally = run_all(&args, &shard.of(all.clone()), global)?;
-        table = gather()?;
+        table = write_tables(&suite, &all)?;
     }
     let text = table.markdown();
-    let updated = args.readme.as_ref().map_or(Ok(()), |readme| update(readme, &suite.name, &text));
+    let overview = table.overview();
+    let updated =
+        args.readme.as_ref().map_or(Ok(()), |readme| update(readme, &suite.name, &overview));
     global.print(&table, || format!("{text}\ntables: {}/table.*", suite.out.display()))?;
     updated?;
     verdict(tally)
@@ -140,7 +137,7 @@ fn run_all(args: &TableArgs, groups: &[Group], global: &Global) -> Result<Tally,
             Event::Started => ended.load(Ordering::SeqCst),
             _ => ended.fetch_add(1, Ordering::SeqCst) + 1,
         };
-        if args.drop_checkpoints && matches!(event, Event::Done { .. }) {
+        if args.drop_checkpoints && matches!(event, Event::Done { .. } | Event::Found) {
             drop_checkpoints(&cell.run);
         }
         if let (false, Some(line)) = (global.quiet, line(&event)) {

@@ -122,7 +122,10 @@ fn quantized(
     let seed = float.seed;
     let refuse =
         |reason: String| Refused { cell: label(&task.name, Some(&column.name), seed), reason };
-    let mut draft = task_draft(task, seed).map_err(|error| refuse(error.to_string()))?;
+    let invalid = |error: ConfigError| refuse(error.to_string());
+    let mut draft = task_draft(task, seed).map_err(invalid)?;
+    // The task's plan says what is quantized by which granularity and range; the coding is the column's.
+    draft.take_plan().map_err(invalid)?;
     for (what, coding) in
         [(Quantized::Weight, &column.weight), (Quantized::Activation, &column.activation)]
     {
@@ -136,16 +139,13 @@ fn quantized(
             )));
         }
     }
-    draft.set(&column.set).map_err(|error| refuse(error.to_string()))?;
+    draft.set(&column.set).map_err(invalid)?;
     draft.remove("train.float-checkpoint");
     // What a file says counts, not its name.
-    let taken = draft.take_plan().and_then(|()| draft.take_cost_table());
-    taken.map_err(|error| refuse(error.to_string()))?;
+    draft.take_plan().and_then(|()| draft.take_cost_table()).map_err(invalid)?;
     let fingerprint = fingerprint(&draft.text(), &float.fingerprint);
     let checkpoint = toml::Value::String(float.run.display().to_string());
-    draft
-        .set(&[format!("train.float-checkpoint={checkpoint}")])
-        .map_err(|error| refuse(error.to_string()))?;
+    draft.set(&[format!("train.float-checkpoint={checkpoint}")]).map_err(invalid)?;
     cell(suite, task, Some(column), seed, draft, fingerprint, runs)
 }
 
@@ -333,6 +333,24 @@ weight = { coding = "ausn", bits = 5 }
         let before = of(8);
         assert_eq!(before, of(8));
         assert_ne!(before, of(3));
+    }
+
+    #[test]
+    fn a_column_has_its_coding_also_where_the_task_has_a_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = folder.path().join("p.toml");
+        let rule = "[[layer]]\nmatch = \"classifier\"\nweight = { coding = \"ausn\", \
+                    exponent-bits = 1, superposition-bits = 4, granularity = \"per-tensor\" }\n";
+        std::fs::write(&plan, rule).unwrap();
+        let set =
+            format!("set = {{ \"quant.plan\" = '{}' }}\n[[cell]]\nname = \"a\"", plan.display());
+        let groups = cells(&SUITE.replacen("[[cell]]\nname = \"a\"", &set, 1), "runs");
+        let [first, second] = [0, 1].map(|i| groups[0].cells[i].config.text.clone());
+        assert!(
+            first.contains("classifier") && !first.contains("superposition-bits = 4"),
+            "{first}"
+        );
+        assert!(second.contains("granularity = \"per-tensor\", bits = 5"), "{second}");
     }
 
     #[test]

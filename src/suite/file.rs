@@ -188,6 +188,13 @@ impl RawCell {
                 return Err((key(name), message.into()));
             }
         }
+        let float = |table: &Option<toml::Table>| {
+            table.as_ref().is_some_and(|table| table["coding"].as_str() == Some("float"))
+        };
+        if float(&self.weight) && float(&self.activation) {
+            let message = "leaves everything in float, which is the first row of every table";
+            return Err((format!("cell.{index}"), message.into()));
+        }
         let set = overrides(&self.set, &key("set"), |name| {
             let own = ["quant.", "train.quantized."].iter().any(|table| name.starts_with(table));
             (!own).then_some(
@@ -342,6 +349,11 @@ weight = { coding = "ausn", bits = 4 }
             ),
             ("\"train.float.epochs\"", "train.float.epochs", "the whole table `train`"),
             ("coding = \"ausn\", ", "", "line 13: cell.0.weight has no `coding`"),
+            (
+                "{ coding = \"ausn\", bits = 4 }",
+                "{ coding = \"float\" }\nactivation = { coding = \"float\" }",
+                "line 11: cell.0 leaves everything in float",
+            ),
             ("\"AUSN 4/8\"", "\"Float\"", "whose folder `float` is that of the float run"),
             ("\"AUSN 4/8\"", "\"/\"", "must have a letter or a digit"),
             (

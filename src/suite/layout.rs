@@ -50,15 +50,23 @@ const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PT
     kept their bootstrap's draws (`resamples.jsonl`), else the SE of one figure; where that is not known, \
     nothing is said. SQNR: the mean over quantized weights / activations straight after calibration, in dB, \
     and the mean of clipping's part of their squared error; every tensor counts alike, whatever its size, so \
-    that a searched plan shows what it gives to most tensors, not to most weights. First and last layer: bits of weights / activations, - where they are not quantized. \
+    that a searched plan shows what it gives to most tensors, not to most weights. First and last layer: bits \
+    of weights / activations, - where they are not quantized; an output layer that multiplies with a table of \
+    embeddings shows the bits of that. \
     Seconds are those of training, on a shared machine.";
 
 impl Layout {
+    /// All tasks beside each other; of a suite of one task, its details.
+    pub(super) fn overview(table: &Table) -> Self {
+        match &table.tasks[..] {
+            [] | [_] => Self::of(table),
+            _ => Self(across(table)),
+        }
+    }
+
     /// Lays a table out: an overview of all tasks, then the details of each.
     pub(super) fn of(table: &Table) -> Self {
-        let mut blocks = vec![Block::Text(format!("Suite `{}`. {LEGEND}", table.suite))];
-        blocks.extend(overview(table));
-        blocks.extend(recipes(table));
+        let mut blocks = across(table);
         for task in &table.tasks {
             blocks.push(Block::Heading(task.task.clone()));
             blocks.push(Block::Text(about(task)));
@@ -69,6 +77,12 @@ impl Layout {
         }
         Self(blocks)
     }
+}
+
+/// What is said of all tasks together.
+fn across(table: &Table) -> Vec<Block> {
+    let legend = Block::Text(format!("Suite `{}`. {LEGEND}", table.suite));
+    [legend].into_iter().chain(overview(table)).chain(recipes(table)).collect()
 }
 
 /// The figures of all tasks beside each other, of what has been run; of one task, the details say it all.

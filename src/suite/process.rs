@@ -138,9 +138,10 @@ fn about(path: &Path, error: io::Error) -> io::Error {
 /// Why a run failed, in a line: what it said last, or what ended it.
 fn reason(stderr: &str, status: ExitStatus) -> String {
     const LONGEST: usize = 400;
-    let message = match stderr.rfind("error: ") {
-        Some(start) => &stderr[start + "error: ".len()..],
-        None => stderr,
+    // What a library says may hold the word, too, but not at the start of a line.
+    let message = match stderr.rfind("\nerror: ") {
+        Some(start) => &stderr[start + "\nerror: ".len()..],
+        None => stderr.strip_prefix("error: ").unwrap_or(stderr),
     };
     let lines = message.lines().map(str::trim);
     let said: Vec<&str> =
@@ -171,6 +172,7 @@ mod tests {
         for (stderr, status, expected) in [
             ("error: a\n  b\nresume with: ausn train --resume x\n", failed, "a b"),
             ("warning\nerror: first\nerror: last\n", failed, "last"),
+            ("error: cannot read x: I/O error: no", failed, "cannot read x: I/O error: no"),
             ("thread 'main' panicked at src\nno\n", failed, "thread 'main' panicked at src no"),
             ("", failed, "ended with exit code 1 and no message"),
             ("", killed, "was killed (signal: 9 (SIGKILL)); memory may have run out"),

@@ -69,7 +69,8 @@ pub struct RunSummary {
 }
 
 impl Record {
-    /// What is kept of a cell, unless it is of another configuration.
+    /// What is kept of a cell, unless it is of another configuration. A record that is damaged, as a machine that goes
+    /// down may leave it, is that of a failure: the suite goes on without it and tries the cell again.
     ///
     /// # Errors
     ///
@@ -79,15 +80,18 @@ impl Record {
         if !path.exists() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
-        let record: Self = text
-            .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
-            .map_err(|reason| SuiteError::kept(cell, &path, reason))?;
-        Ok((record.fingerprint == cell.fingerprint).then_some(record))
+        let text = fs::read_to_string(&path)
+            .map_err(|error| SuiteError::kept(cell, &path, error.to_string()))?;
+        Ok(match serde_json::from_str::<Self>(&text) {
+            Ok(record) => (record.fingerprint == cell.fingerprint).then_some(record),
+            Err(error) => {
+                let reason = format!("{} is damaged: {error}", path.display());
+                Some(Self::new(cell, Outcome::Failed { reason }))
+            }
+        })
     }
 
-    /// The metric over the bootstrap's draws of the examples, of the split that is shown; empty for a run of an
-    /// older version.
+    /// The metric over the bootstrap's draws of the examples; empty for a run of an older version.
     ///
     /// # Errors
     ///
@@ -102,8 +106,7 @@ impl Record {
     }
 
     /// Keeps the result of a run that ended: its summary, its configuration, the layer error log,
-    /// what [`Resamples`] it has of the split that is shown, and the epochs of the metrics log. A failure,
-    /// if it lacks the split that the suite shows, and if its files cannot be understood.
+    /// its [`Resamples`], and the epochs of the metrics log. A failure, if it lacks the split that the suite shows, and if its files cannot be understood.
     ///
     /// # Errors
     ///
@@ -130,9 +133,7 @@ impl Record {
             );
             return Self::keep_failure(cell, &reason);
         }
-        let shown = cell.split.as_deref().unwrap_or(splits[0]);
-        let shown = resamples.iter().filter(|one| one.split == shown);
-        write_file(&cell.kept.join(Resamples::FILE), Resamples::lines(shown).as_bytes())?;
+        write_file(&cell.kept.join(Resamples::FILE), Resamples::lines(&resamples).as_bytes())?;
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
         write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
         let layers = cell.run.join(LayerError::FILE);

@@ -347,6 +347,22 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_record_is_a_failure_that_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = groups(folder.path());
+        let float = &groups[0].float;
+        std::fs::create_dir_all(&float.kept).unwrap();
+        std::fs::write(float.kept.join("result.json"), "{\"task\": ").unwrap();
+        let Outcome::Failed { reason } = Record::load(float).unwrap().unwrap().outcome else {
+            panic!("it holds no result")
+        };
+        assert!(reason.contains("result.json is damaged: EOF"), "{reason}");
+        let runner = Scripted::default();
+        run(&groups, &runner, 1, &Stop::default(), &|_, _| {}).unwrap();
+        assert!(runner.begun.into_inner().unwrap().contains(&float.to_string()));
+    }
+
+    #[test]
     fn nothing_begins_after_a_stop() {
         let folder = tempfile::tempdir().unwrap();
         let stop = Stop::default();

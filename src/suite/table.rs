@@ -506,6 +506,9 @@ fn epoch(config: &Config, quantized: bool) -> String {
     };
     match (stage.epochs, stage.select) {
         (0, _) => "none".into(),
+        (epochs, Select::Last) if stage.early_stopping.is_some() => {
+            format!("last, at most {epochs}")
+        }
         (epochs, Select::Last) => format!("last of {epochs}"),
         (epochs, Select::Best) => format!("best of {epochs}"),
     }

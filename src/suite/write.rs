@@ -1,36 +1,59 @@
 //! Writing the table of a suite in its forms.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::layout::{Layout, figures};
-use super::{Suite, SuiteError, Table, html, markdown};
+use super::{Group, Suite, SuiteError, Table, html, markdown};
 use crate::files::write_atomically;
+
+/// The file that a process holds locked while it writes the tables.
+const LOCK: &str = "tables.lock";
 
 impl Table {
     /// The table as Markdown: what `table.md` holds.
     pub fn markdown(&self) -> String {
         markdown::render(&Layout::of(self))
     }
+
+    /// All tasks beside each other as Markdown, without the details of each: what goes into another document.
+    pub fn overview(&self) -> String {
+        markdown::render(&Layout::overview(self))
+    }
 }
 
-/// Writes `table.md`, `table.csv`, `table.json` and `table.html` into the suite's results.
+/// Gathers the table of a suite and writes `table.md`, `table.csv`, `table.json` and `table.html` into its results.
+///
+/// One process at a time: what another one found meanwhile must not be written over with less.
 ///
 /// # Errors
 ///
-/// If the system refuses.
-pub fn write_tables(suite: &Suite, table: &Table) -> Result<(), SuiteError> {
-    let mut json = serde_json::to_string_pretty(table).expect("a table is plain data");
+/// If a record cannot be read, or the system refuses.
+pub fn write_tables(suite: &Suite, groups: &[Group]) -> Result<Table, SuiteError> {
+    let path = suite.out.join(LOCK);
+    let lock = || {
+        fs::create_dir_all(&suite.out)?;
+        let file = fs::File::create(&path)?;
+        match file.lock() {
+            // Not every file system has locks. Each table is written whole all the same.
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+            _ => Ok(file),
+        }
+    };
+    let _lock = lock().map_err(|error| SuiteError::file("lock", &path, error))?;
+    let table = Table::gather(suite, groups)?;
+    let mut json = serde_json::to_string_pretty(&table).expect("a table is plain data");
     json.push('\n');
     for (name, text) in [
         ("table.md", table.markdown()),
-        ("table.csv", csv(table)),
+        ("table.csv", csv(&table)),
         ("table.json", json),
-        ("table.html", html::render(&table.suite, &Layout::of(table))),
+        ("table.html", html::render(&table.suite, &Layout::of(&table))),
     ] {
         write_file(&suite.out.join(name), text.as_bytes())?;
     }
-    Ok(())
+    Ok(table)
 }
 
 /// One line for each task and cell; values as they were measured, fractions between 0 and 1.
