@@ -85,9 +85,10 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
         table = write_tables(&suite, &all)?;
     }
     let text = table.markdown();
-    let overview = table.overview();
-    let updated =
-        args.readme.as_ref().map_or(Ok(()), |readme| update(readme, &suite.name, &overview));
+    let updated = args
+        .readme
+        .as_ref()
+        .map_or(Ok(()), |readme| update(readme, &suite.name, &table.overview()));
     global.print(&table, || format!("{text}\ntables: {}/table.*", suite.out.display()))?;
     updated?;
     verdict(tally)

@@ -61,8 +61,7 @@ pub fn activations(plan: &Plan, evidence: &Evidence) -> Result<Vec<Activation>, 
 fn activation(entry: &PlanEntry, seen: &Observation) -> Result<Activation, SearchError> {
     let PlanEntry { site, spec } = entry;
     if seen.non_finite > 0 {
-        let (layer, tensor) = (site.layer.clone(), site.tensor.clone());
-        return Err(SearchError::NonFinite { layer, tensor });
+        return Err(SearchError::non_finite(site));
     }
     let signed = !matches!(site.kind, SiteKind::Activation { non_negative: true });
     let formats = spec.coding.candidates(signed).expect("checked when the plan was resolved");

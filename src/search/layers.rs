@@ -145,6 +145,13 @@ pub enum SearchError {
     Range(#[from] CalibrationError),
 }
 
+impl SearchError {
+    /// Of a tensor that holds NaN or infinity.
+    pub(super) fn non_finite(site: &Site) -> Self {
+        Self::NonFinite { layer: site.layer.clone(), tensor: site.tensor.clone() }
+    }
+}
+
 /// What a search knows of a model besides its weights.
 #[derive(Debug, Default)]
 pub struct Evidence {
@@ -337,17 +344,13 @@ fn layer(
 ) -> Result<Layer, SearchError> {
     let PlanEntry { site, spec } = entry;
     let SiteKind::Weight { shape, .. } = &site.kind else { unreachable!("weights were chosen") };
-    let non_finite = |Site { layer, tensor, .. }: &Site| SearchError::NonFinite {
-        layer: layer.clone(),
-        tensor: tensor.clone(),
-    };
     if values.iter().any(|v| !v.is_finite()) {
-        return Err(non_finite(site));
+        return Err(SearchError::non_finite(site));
     }
     if let Some((input, seen)) = input_of(site, &evidence.observed)
         && seen.non_finite > 0
     {
-        return Err(non_finite(input));
+        return Err(SearchError::non_finite(input));
     }
     if evidence.fisher.get(&site.path).is_some_and(|f| f.iter().any(|v| !v.is_finite())) {
         let (layer, tensor) = (site.layer.clone(), format!("{}'s gradient", site.tensor));
