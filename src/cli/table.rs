@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Failure, Global, device, tell, write};
 use crate::suite::{
-    Cell, Event, Group, Outcome, Processes, Record, Shard, Stop, Suite, SuiteError, Tally, groups,
-    replace_marked, run as run_cells, write_tables,
+    Cell, Event, Group, Outcome, Processes, Record, Selection, Shard, Stop, Suite, SuiteError,
+    Tally, groups, replace_marked, run as run_cells, write_tables,
 };
 
 /// Run a suite of tasks, codings and seeds, and write its tables.
@@ -29,6 +29,16 @@ pub(super) struct TableArgs {
     /// Cells that run at once, each a process; they share the processor's cores.
     #[arg(long, value_name = "K", default_value = "1", value_parser = at_least_one, allow_negative_numbers = true)]
     jobs: usize,
+    /// Run this task of the suite alone, by its name or its folder's; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    task: Vec<String>,
+    /// Run this cell alone, and the float runs that it starts from; `float` for those alone. May be
+    /// given several times.
+    #[arg(long, value_name = "NAME")]
+    cell: Vec<String>,
+    /// Run this seed alone; may be given several times.
+    #[arg(long, value_name = "N")]
+    seed: Vec<u64>,
     /// Run the i-th of n parts, such as 2/8. A float run and its cells stay in one part.
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
@@ -36,7 +46,7 @@ pub(super) struct TableArgs {
     #[arg(long, conflicts_with_all = ["tables_only", "readme"])]
     dry_run: bool,
     /// Write the tables from the results that are there; run nothing.
-    #[arg(long, conflicts_with_all = ["shard", "jobs", "device"])]
+    #[arg(long, conflicts_with_all = ["task", "cell", "seed", "shard", "jobs", "device"])]
     tables_only: bool,
     /// Write its overview into this file too, all tasks beside each other, between `<!-- table:NAME -->` and `<!-- /table -->`.
     #[arg(long, value_name = "FILE")]
@@ -70,8 +80,11 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
     let mut suite = Suite::load(&args.suite)?;
     suite.out = args.out.clone().unwrap_or(suite.out);
     let all = groups(&suite, &args.runs)?;
+    let selection =
+        Selection { tasks: args.task.clone(), cells: args.cell.clone(), seeds: args.seed.clone() };
+    let part = shard.of(selection.of(all.clone())?);
     if args.dry_run {
-        return list(&shard.of(all), global);
+        return list(&part, global);
     }
     // What a suite of hours ends with must not fail for a name that is wrong.
     if let Some(readme) = &args.readme {
@@ -81,7 +94,7 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
     let mut table = write_tables(&suite, &all)?;
     let mut tally = Tally::default();
     if !args.tables_only {
-        tally = run_all(&args, &shard.of(all.clone()), global)?;
+        tally = run_all(&args, &part, global)?;
         table = write_tables(&suite, &all)?;
     }
     let text = table.markdown();
@@ -219,7 +232,7 @@ fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {
         };
         Ok(Listed {
             task: cell.task.clone(),
-            cell: cell.column.clone().unwrap_or_else(|| "float".into()),
+            cell: cell.name().to_string(),
             seed: cell.seed,
             state,
             run: cell.run.clone(),

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 use super::{Column, Suite, SuiteError, SuiteTask};
 use crate::config::{Config, ConfigError, Draft, Quantized};
 
+/// How the float run is called beside the cells; none of them may have this name.
+pub(super) const FLOAT_RUN: &str = "float";
+
 /// One run of a suite: a task in float, or quantized to a column, with a seed.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -43,6 +46,13 @@ impl Group {
     /// The float run, then its cells.
     pub fn all(&self) -> impl Iterator<Item = &Cell> {
         std::iter::once(&self.float).chain(&self.cells)
+    }
+}
+
+impl Cell {
+    /// The column's name; `float` for the float run.
+    pub fn name(&self) -> &str {
+        self.column.as_deref().unwrap_or(FLOAT_RUN)
     }
 }
 
@@ -163,7 +173,7 @@ fn cell(
         cell: label(&task.name, column_name.as_deref(), seed),
         reason: error.to_string(),
     })?;
-    let slug = column.map_or("float", |column| &column.slug);
+    let slug = column.map_or(FLOAT_RUN, |column| &column.slug);
     let folder = format!("{slug}-seed-{seed}");
     Ok(Cell {
         task: task.name.clone(),
@@ -179,7 +189,7 @@ fn cell(
 
 /// How a cell is named in messages.
 fn label(task: &str, column: Option<&str>, seed: u64) -> String {
-    format!("{task}, {}, seed {seed}", column.unwrap_or("float"))
+    format!("{task}, {}, seed {seed}", column.unwrap_or(FLOAT_RUN))
 }
 
 /// The task's recipe with a seed.

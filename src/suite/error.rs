@@ -58,6 +58,21 @@ pub enum SuiteError {
         /// What was found.
         text: String,
     },
+    /// A name of a task, a cell or a seed that the suite does not have.
+    #[error(
+        "{option} `{found}`: is none of {}{}", quoted(known),
+        closest.as_ref().map(|c| format!("; did you mean `{c}`?")).unwrap_or_default()
+    )]
+    Selection {
+        /// The option that names it.
+        option: &'static str,
+        /// What was found.
+        found: String,
+        /// The known name that is like it.
+        closest: Option<String>,
+        /// All known names.
+        known: Vec<String>,
+    },
     /// A file of the results that cannot be read or written.
     #[error("cannot {action} {path}: {reason}", path = path.display())]
     File {
@@ -140,6 +155,11 @@ fn shortened(lines: &[String]) -> String {
         text.push_str(&format!("\n  and {} more", lines.len() - SHOWN));
     }
     text
+}
+
+/// Names in backquotes, as they may have commas.
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The allowed key that an unknown one is most like, from the message of serde, which names the

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::SuiteError;
+use super::cell::FLOAT_RUN;
 use super::error::closest;
 
 /// A suite file, checked.
@@ -138,7 +139,7 @@ impl RawSuite {
             unique(&mut slugs, &task.slug, &task.name, format!("task.{index}.name"))?;
             tasks.push(task);
         }
-        let mut slugs = HashMap::from([("float".to_string(), "the float run".to_string())]);
+        let mut slugs = HashMap::from([(FLOAT_RUN.to_string(), "the float run".to_string())]);
         let mut columns = Vec::new();
         for (index, cell) in self.cell.into_iter().enumerate() {
             let column = cell.check(index)?;
@@ -286,7 +287,7 @@ fn slug_of(name: &str, key: &str) -> Result<String, Problem> {
 }
 
 /// A name with everything but ASCII letters and digits replaced by single `-`, in lower case.
-fn slug(name: &str) -> String {
+pub(super) fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+use super::cell::FLOAT_RUN;
 use super::{Row, Standing, Statistic, Table, TaskTable, TensorErrors};
 use crate::evaluate::LayerBits;
 use crate::tasks::{Unit, signed};
@@ -278,7 +279,7 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
 
 /// The figure that a row ends with: fine-tuned, calibrated or float; or why there is none.
 fn result(task: &TaskTable, row: &Row) -> String {
-    let float = row.float.filter(|_| row.cell == "float");
+    let float = row.float.filter(|_| row.cell == FLOAT_RUN);
     match (row.result().or(float), task.unit) {
         (Some(statistic), Some(unit)) => {
             figure(unit, statistic, row.error_of_result(), row.seeds.len())

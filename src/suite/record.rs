@@ -164,7 +164,7 @@ impl Record {
     fn new(cell: &Cell, outcome: Outcome) -> Self {
         Self {
             task: cell.task.clone(),
-            cell: cell.column.clone().unwrap_or_else(|| "float".into()),
+            cell: cell.name().to_string(),
             seed: cell.seed,
             fingerprint: cell.fingerprint.clone(),
             outcome,

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
+use super::cell::FLOAT_RUN;
 use super::statistic::binomial_error;
 use super::{Cell, Column, Group, Outcome, Record, RunSummary, Statistic, Suite};
 use super::{SuiteError, SuiteTask, TensorErrors};
@@ -281,7 +282,7 @@ impl Row {
             None => [None; 2],
         };
         Ok(Self {
-            cell: column.map_or("float", |column| &column.name).to_string(),
+            cell: column.map_or(FLOAT_RUN, |column| &column.name).to_string(),
             weight_bits,
             activation_bits,
             float: Statistic::of(&values(|scores| Some(&scores.float))),

@@ -323,6 +323,12 @@ fn a_dry_run_checks_and_lists_the_cells_and_leaves_nothing() {
     let cells = cells.as_array().unwrap();
     assert_eq!(cells.len(), 6);
     assert!(cells.iter().all(|cell| cell["seed"] == 2), "{cells:?}");
+    let part = ["--task", "LSTM", "--cell", "ausn-3-8", "--seed", "1"];
+    let part = workspace.ausn(["table", "suite.toml", "--dry-run", "--json"].iter().chain(&part));
+    let cells = part.success().json();
+    let cells = cells.as_array().unwrap();
+    let names = cells.iter().map(|cell| cell["cell"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["float", "AUSN 3/8"]);
     assert!(!workspace.path("runs").exists() && !workspace.path("results").exists());
 }
 
@@ -359,7 +365,11 @@ fn what_is_wrong_in_a_suite_is_refused_before_anything_runs() {
     workspace.write("suite.toml", SUITE);
     for (options, expected) in [
         (&["--shard", "3/2"][..], "--shard 3/2: must be i/n"),
+        (&["--task", "lsmt"], "--task `lsmt`: is none of `lstm`, `bert`; did you mean `lstm`?"),
+        (&["--cell", "INT 4/8"], "--cell `INT 4/8`: is none of `float`, "),
+        (&["--seed", "3"], "--seed `3`: is none of `1`, `2`"),
         (&["--jobs", "0"], "at least 1"),
+        (&["--tables-only", "--task", "lstm"], "cannot be used with"),
         (&["--device", "tpu"], "--device"),
         (&["--tables-only", "--dry-run"], "cannot be used with"),
     ] {
