@@ -90,6 +90,9 @@ pub(super) fn run(args: TableArgs, global: &Global) -> Result<(), Failure> {
     if let Some(readme) = &args.readme {
         document(readme, &suite.name, "")?;
     }
+    if args.tables_only && args.out.is_some() && !suite.out.is_dir() {
+        return Err(Failure::refused(format!("there are no results in {}", suite.out.display())));
+    }
     // Nor for results that cannot be read or written: the tables of what is there already try both.
     let mut table = write_tables(&suite, &all)?;
     let mut tally = Tally::default();
@@ -256,8 +259,8 @@ fn list(groups: &[Group], global: &Global) -> Result<(), Failure> {
         }
         let done = cells.iter().filter(|cell| cell.state == "done").count();
         format!(
-            "{table}\n{} cells, {done} of them done; all configurations are valid (whether tasks have the \
-             splits that are named shows once they run)",
+            "{table}\n{} cells, {done} of them done; all configurations are valid (what does not fit \
+             a task's model, data or splits shows once they run)",
             cells.len()
         )
     })

@@ -45,11 +45,13 @@ const LEGEND: &str = "QAT is the metric after quantization-aware fine-tuning, PT
     what its row sets; differences to float and to the best are taken seed by seed. \u{b1} is the standard \
     deviation over seeds; a figure of a single seed is marked, with its standard error over the examples \
     (SE) where it is known: binomial of an accuracy, else by the bootstrap; of a difference, on the same \
-    examples. In bold: no coding of as many bits with all seeds is better. Level with it is what lacks seeds, \
-    and what is behind, over the seeds that both have, by no more than the larger of the deviation of that \
+    examples. In bold: no coding of as many bits is better. Each is compared with the one of as many bits that \
+    leads it most, over the seeds that both have, two at least: of a single seed nothing is said, since its \
+    deviation is not known. Level is what that one leads by no more than the larger of the deviation of the \
     difference over seeds and what the examples leave unsure: twice the SE of the difference where the runs \
     kept their bootstrap's draws (`resamples.jsonl`), else the SE of one figure; where that is not known, \
-    nothing is said. SQNR: the mean over quantized weights / activations straight after calibration, in dB, \
+    nothing is said either. What started from another float model is marked, and not compared; what failed \
+    counts as neither best nor level. SQNR: the mean over quantized weights / activations straight after calibration, in dB, \
     and the mean of clipping's part of their squared error; every tensor counts alike, whatever its size, so \
     that a searched plan shows what it gives to most tensors, not to most weights. First and last layer: bits \
     of weights / activations, - where they are not quantized; an output layer that multiplies with a table of \
@@ -111,7 +113,7 @@ fn overview(table: &Table) -> Vec<Block> {
             }
         };
         entries.push(count(|standing| standing == Standing::Best));
-        entries.push(count(|standing| standing != Standing::Behind));
+        entries.push(count(|standing| matches!(standing, Standing::Best | Standing::Level)));
         entries
     };
     let is_shown = |&index: &usize| tasks.iter().any(|task| is_known(&task.rows[index]));
@@ -259,21 +261,23 @@ fn standings(task: &TaskTable) -> impl Iterator<Item = String> {
     groups.into_iter().map(move |(widths, rows)| {
         let of = |standing| rows.iter().filter(move |row| row.standing == Some(standing));
         let behind = |row: &Row| {
-            let change = row.to_best.map(|change| with_deviation(change, signed));
-            let (change, unit) = (change.unwrap_or_default(), unit.of_differences());
-            format!("{} ({change} {unit})", code(&row.cell))
+            let change = row.to_best.map(|change| {
+                format!(" ({} {})", with_deviation(change, signed), unit.of_differences())
+            });
+            format!("{}{}", code(&row.cell), change.unwrap_or_default())
         };
-        let list = |names: Vec<String>| names.join(", ");
-        let mut text = format!("At {widths} bits, best: ");
-        text.push_str(&list(of(Standing::Best).map(|row| code(&row.cell)).collect()));
-        for (what, standing) in [("level with it", Standing::Level), ("behind", Standing::Behind)] {
+        let parts = [
+            ("best", Standing::Best),
+            ("level", Standing::Level),
+            ("behind", Standing::Behind),
+            ("failed", Standing::Failed),
+        ];
+        let parts = parts.map(|(what, standing)| {
             let names: Vec<String> = of(standing).map(|row| behind(row)).collect();
-            if !names.is_empty() {
-                text.push_str(&format!("; {what}: {}", list(names)));
-            }
-        }
-        text.push('.');
-        text
+            (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+        });
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        format!("At {widths} bits, {}.", parts.join("; "))
     })
 }
 
@@ -282,7 +286,11 @@ fn result(task: &TaskTable, row: &Row) -> String {
     let float = row.float.filter(|_| row.cell == FLOAT_RUN);
     match (row.result().or(float), task.unit) {
         (Some(statistic), Some(unit)) => {
-            figure(unit, statistic, row.error_of_result(), row.seeds.len())
+            let figure = figure(unit, statistic, row.error_of_result(), row.seeds.len());
+            match of_other_float(row) {
+                None => figure,
+                Some(seeds) => format!("{figure} ({seeds})"),
+            }
         }
         _ if !row.failed.is_empty() => "failed".into(),
         _ => "not run".into(),
@@ -377,14 +385,21 @@ fn seeds(row: &Row) -> String {
     for failure in &row.failed {
         text.push_str(&format!("; seed {} failed: {}", failure.seed, failure.reason));
     }
-    for (what, seeds) in [("not run", &row.missing), ("from another float model", &row.other_float)]
-    {
-        if !seeds.is_empty() {
-            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-            text.push_str(&format!("; {what}: seed {}", seeds.join(", ")));
-        }
+    if !row.missing.is_empty() {
+        text.push_str(&format!("; not run: seed {}", list(&row.missing)));
     }
+    text.extend(of_other_float(row).map(|seeds| format!("; {seeds}")));
     text
+}
+
+/// What started from another float model than that of its task and seed.
+fn of_other_float(row: &Row) -> Option<String> {
+    let seeds = &row.other_float;
+    (!seeds.is_empty()).then(|| format!("from another float model: seed {}", list(seeds)))
+}
+
+fn list(seeds: &[u64]) -> String {
+    seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A row of `table.csv`.

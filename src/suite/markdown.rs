@@ -10,7 +10,7 @@ pub(super) fn render(layout: &Layout) -> String {
 
 fn block(block: &Block) -> String {
     match block {
-        Block::Heading(text) => format!("#### {text}"),
+        Block::Heading(text) => format!("#### {}", escaped(text)),
         Block::Text(text) => text.clone(),
         Block::Table { head, rows } => {
             let mut lines = vec![line(head.iter().map(|text| escaped(text)))];
@@ -32,9 +32,9 @@ fn entry(entry: &Entry) -> String {
     }
 }
 
-/// Text that cannot end its entry, or become a tag.
+/// Text that cannot end its entry or its line, or become a tag.
 fn escaped(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;")
+    text.replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Cell;
 use super::run::has_model;
 use super::write::write_file;
 use crate::evaluate::Summary;
+use crate::train::is_running;
 
 /// What runs a cell in its folder, or what is left of it.
 pub trait Runner: Sync {
@@ -80,7 +81,13 @@ impl Processes {
         match lock_file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(Ran::Elsewhere),
+            // Not every file system has locks.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(about(&lock, error)),
+        }
+        // As `ausn train --resume` does, too.
+        if is_running(&cell.run) {
+            return Ok(Ran::Elsewhere);
         }
         let done = match cell.column {
             None => has_model(&cell.run),

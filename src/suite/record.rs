@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::write::write_file;
+use super::write::{write_file, write_folder};
 use super::{Cell, SuiteError};
 use crate::evaluate::{
     CALIBRATED, LayerBits, LayerError, Metric, Resamples, Seconds, SplitSummary, Summary,
@@ -15,8 +16,9 @@ use crate::evaluate::{
 };
 
 const RECORD: &str = "result.json";
+const FAILURE: &str = "failure.json";
 
-/// What became of a cell: `result.json`.
+/// What became of a cell: `result.json` of one that is done, `failure.json` of one that failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
@@ -76,19 +78,22 @@ impl Record {
     ///
     /// A record that cannot be read.
     pub fn load(cell: &Cell) -> Result<Option<Self>, SuiteError> {
-        let path = cell.kept.join(RECORD);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path)
-            .map_err(|error| SuiteError::kept(cell, &path, error.to_string()))?;
-        Ok(match serde_json::from_str::<Self>(&text) {
-            Ok(record) => (record.fingerprint == cell.fingerprint).then_some(record),
-            Err(error) => {
-                let reason = format!("{} is damaged: {error}", path.display());
-                Some(Self::new(cell, Outcome::Failed { reason }))
+        for file in [RECORD, FAILURE] {
+            let path = cell.kept.join(file);
+            let text = match fs::read_to_string(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                text => text.map_err(|e| SuiteError::kept(cell, &path, e.to_string()))?,
+            };
+            match serde_json::from_str::<Self>(&text) {
+                Ok(record) if record.fingerprint == cell.fingerprint => return Ok(Some(record)),
+                Ok(_) => {}
+                Err(error) => {
+                    let reason = format!("{} is damaged: {error}", path.display());
+                    return Ok(Some(Self::new(cell, Outcome::Failed { reason })));
+                }
             }
-        })
+        }
+        Ok(None)
     }
 
     /// The metric over the bootstrap's draws of the examples; empty for a run of an older version.
@@ -133,20 +138,24 @@ impl Record {
             );
             return Self::keep_failure(cell, &reason);
         }
-        write_file(&cell.kept.join(Resamples::FILE), Resamples::lines(&resamples).as_bytes())?;
         let record = Self::new(cell, Outcome::Done { summary: Box::new(summary) });
-        write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
+        let mut files = vec![
+            (RECORD, record.json()),
+            ("config.toml", cell.config.text.clone().into_bytes()),
+            ("epochs.jsonl", epochs(&cell.run)?.into_bytes()),
+            (Resamples::FILE, Resamples::lines(&resamples).into_bytes()),
+        ];
         let layers = cell.run.join(LayerError::FILE);
         if layers.is_file() {
             let bytes = fs::read(&layers).map_err(|e| SuiteError::file("read", &layers, e))?;
-            write_file(&cell.kept.join(LayerError::FILE), &bytes)?;
+            files.push((LayerError::FILE, bytes));
         }
-        write_file(&cell.kept.join("epochs.jsonl"), epochs(&cell.run)?.as_bytes())?;
-        record.save(cell)?;
+        write_folder(&cell.kept, &files)?;
         Ok(record)
     }
 
-    /// Keeps why a run failed. A result of an earlier run, repeated for its model, stays.
+    /// Keeps why a run failed, beside a result of another configuration. A result of an earlier run of the same one,
+    /// repeated for its model, stands.
     ///
     /// # Errors
     ///
@@ -156,8 +165,7 @@ impl Record {
             return Ok(earlier);
         }
         let record = Self::new(cell, Outcome::Failed { reason: reason.to_string() });
-        write_file(&cell.kept.join("config.toml"), cell.config.text.as_bytes())?;
-        record.save(cell)?;
+        write_file(&cell.kept.join(FAILURE), &record.json())?;
         Ok(record)
     }
 
@@ -171,11 +179,10 @@ impl Record {
         }
     }
 
-    /// Written last: what lies beside it is complete.
-    fn save(&self, cell: &Cell) -> Result<(), SuiteError> {
+    fn json(&self) -> Vec<u8> {
         let mut text = serde_json::to_string_pretty(self).expect("a record is plain data");
         text.push('\n');
-        write_file(&cell.kept.join(RECORD), text.as_bytes())
+        text.into_bytes()
     }
 }
 

@@ -323,6 +323,22 @@ mod tests {
         Record::keep_failure(float, "no").unwrap();
         assert!(Record::load(float).unwrap().unwrap().is_done());
 
+        // A failure of another configuration stands beside the result, which is there again with the first one.
+        let mut changed = float.clone();
+        changed.fingerprint.push('x');
+        assert!(Record::load(&changed).unwrap().is_none());
+        Record::keep_failure(&changed, "no").unwrap();
+        assert!(!Record::load(&changed).unwrap().unwrap().is_done());
+        assert!(Record::load(float).unwrap().unwrap().is_done());
+        // A result takes the place of all that was there.
+        std::fs::write(float.kept.join("layers.csv"), "of another").unwrap();
+        assert!(Record::keep_result(&changed).unwrap().is_done());
+        assert!(
+            !float.kept.join("layers.csv").exists() && !float.kept.join("failure.json").exists()
+        );
+        assert!(Record::load(float).unwrap().is_none());
+        assert!(Record::keep_result(float).unwrap().is_done());
+
         std::fs::write(float.run.join("summary.json"), "{\"metric\": 1}").unwrap();
         assert!(Record::keep_result(float).unwrap().is_done(), "the earlier result stays");
         std::fs::remove_dir_all(&float.kept).unwrap();

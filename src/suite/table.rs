@@ -1,6 +1,5 @@
 //! The table of a suite, from what is kept of its cells.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
@@ -68,10 +67,11 @@ pub struct Row {
     /// Standard errors over the examples, where there is a single seed.
     pub standard_error: StandardError,
     /// Where it stands among the cells of as many bits on this task (after fine-tuning, where the
-    /// cell does); none without such a cell, and where neither seeds nor examples tell how far
-    /// figures are sure.
+    /// cell does); none without such a cell that it shares two seeds with, and where the examples do not
+    /// tell how far figures are sure.
     pub standing: Option<Standing>,
-    /// What it is above the best of those, seed by seed, in the unit of differences.
+    /// What it is above the one of those that leads it most, seed by seed, in the unit of differences;
+    /// none where none does.
     pub to_best: Option<Statistic>,
     /// How far quantized weights are from float ones straight after calibration.
     pub weight_errors: Option<TensorErrors>,
@@ -100,20 +100,21 @@ pub struct Row {
     pub runs: Vec<RunOfRow>,
 }
 
-/// Where a cell stands among those of as many bits.
+/// Where a cell stands among those of as many bits, over the seeds, two or more, that it shares with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// None with all the seeds of its rivals is better.
+    /// None of them is better.
     Best,
-    /// It does not have all the seeds to be the best, or the best is better, on the seeds that both
-    /// have, by no more than the deviation of that difference over seeds or what the examples leave
-    /// unsure, whichever is larger. The examples leave twice the standard error of the difference on
-    /// the same examples unsure, where all runs have kept [`Resamples`], else the standard error of
-    /// either figure.
+    /// The one that leads it most does so by no more than the deviation of that difference over seeds or
+    /// what the examples leave unsure, whichever is larger. The examples leave twice the standard error
+    /// of the difference on the same examples unsure, where all runs have kept [`Resamples`], else the
+    /// standard error of either figure.
     Level,
-    /// The best is better by more.
+    /// That one leads by more.
     Behind,
+    /// Its runs failed, where others can be compared.
+    Failed,
 }
 
 /// Standard errors of a row's figures over the examples.
@@ -317,10 +318,10 @@ impl Row {
         self.quantized.or(self.calibrated)
     }
 
-    /// The scores that it is ranked by.
+    /// The scores that it is ranked by: of the runs that start from the float run that is kept.
     fn results(&self, task: &SuiteTask) -> Result<Vec<Ranked>, SuiteError> {
         let mut ranked = Vec::new();
-        for run in &self.runs {
+        for run in self.runs.iter().filter(|run| !self.other_float.contains(&run.seed)) {
             let scores = scores(task, &run.summary)?;
             let score = scores.quantized.or(scores.calibrated);
             ranked.extend(score.map(|score| Ranked {
@@ -403,7 +404,7 @@ fn rank(task: &SuiteTask, rows: &mut [Row], metric: &Metric) -> Result<(), Suite
     let widths = |row: &Row| [row.weight_bits, row.activation_bits];
     let mut groups: Vec<([Option<u32>; 2], Vec<usize>)> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        if widths(row) == [None; 2] || results[index].is_empty() {
+        if widths(row) == [None; 2] || results[index].is_empty() && row.failed.is_empty() {
             continue;
         }
         match groups.iter_mut().find(|(other, _)| *other == widths(row)) {
@@ -412,73 +413,64 @@ fn rank(task: &SuiteTask, rows: &mut [Row], metric: &Metric) -> Result<(), Suite
         }
     }
     for (_, group) in groups.iter().filter(|(_, group)| group.len() > 1) {
-        let seeds = |index: usize| results[index].iter().map(|run| run.seed);
-        let of_group: BTreeSet<u64> = group.iter().flat_map(|&index| seeds(index)).collect();
-        let is_complete = |index: &usize| seeds(*index).collect::<BTreeSet<_>>() == of_group;
-        let goodness = |index: usize| {
-            let sum: f64 = results[index].iter().map(|run| run.value).sum();
-            if metric.higher_is_better { sum } else { -sum }
-        };
-        let is_better = |index: usize, best: usize| {
-            goodness(index) - goodness(best) > SAME * goodness(best).abs()
-        };
-        let Some(best) = group
-            .iter()
-            .copied()
-            .filter(is_complete)
-            .reduce(|best, index| if is_better(index, best) { index } else { best })
-        else {
-            continue;
-        };
         for &index in group {
-            let comparison = compare(&results[index], &results[best], metric);
-            let Some(Comparison { lead, spread, change }) = comparison else { continue };
-            rows[index].to_best = Some(change);
-            rows[index].standing = match spread {
-                _ if lead <= 0.0 && is_complete(&index) => Some(Standing::Best),
-                _ if lead <= 0.0 => Some(Standing::Level),
-                Some(spread) if lead <= spread => Some(Standing::Level),
+            let rivals = group.iter().filter(|&&rival| rival != index);
+            let compared =
+                rivals.filter_map(|&rival| compare(&results[index], &results[rival], metric));
+            let Some(first) = compared.max_by(|a, b| a.lead.total_cmp(&b.lead)) else { continue };
+            rows[index].standing = match first.spread {
+                _ if first.lead <= 0.0 => Some(Standing::Best),
+                Some(spread) if first.lead <= spread => Some(Standing::Level),
                 Some(_) => Some(Standing::Behind),
                 None => None,
             };
+            rows[index].to_best = (first.lead > 0.0).then_some(first.change);
         }
         // The best of those that nothing can be said of is none.
-        if group.iter().filter(|&&index| rows[index].standing.is_some()).count() < 2 {
-            rows[best].standing = None;
+        let stands = |rows: &[Row], index: usize| rows[index].standing.is_some();
+        if group.iter().filter(|&&index| stands(rows, index)).count() < 2 {
+            group.iter().for_each(|&index| rows[index].standing = None);
+            continue;
+        }
+        for &index in group.iter().filter(|&&index| results[index].is_empty()) {
+            rows[index].standing = Some(Standing::Failed);
         }
     }
     Ok(())
 }
 
-/// A row beside the best, over the seeds that both have.
+/// A row beside a rival, over the seeds that both have.
 struct Comparison {
-    /// By how much the best is better, in the metric's own unit.
+    /// By how much the rival is better, in the metric's own unit.
     lead: f64,
     /// How far that is sure: the larger of its deviation over seeds and what the examples leave
-    /// unsure; none where that is not known.
+    /// unsure; none where the latter is not known.
     spread: Option<f64>,
-    /// What the row is above the best, in the unit of differences.
+    /// What the row is above the rival, in the unit of differences.
     change: Statistic,
 }
 
-fn compare(own: &[Ranked], best: &[Ranked], metric: &Metric) -> Option<Comparison> {
-    let of_best = |run: &Ranked| best.iter().find(|other| other.seed == run.seed);
+/// None of fewer than two seeds: how far a figure moves with the seed is not known then.
+fn compare(own: &[Ranked], rival: &[Ranked], metric: &Metric) -> Option<Comparison> {
+    let of_rival = |run: &Ranked| rival.iter().find(|other| other.seed == run.seed);
     let pairs: Vec<(&Ranked, &Ranked)> =
-        own.iter().filter_map(|run| Some((run, of_best(run)?))).collect();
+        own.iter().filter_map(|run| Some((run, of_rival(run)?))).collect();
     let sign = if metric.higher_is_better { 1.0 } else { -1.0 };
-    let leads: Vec<f64> = pairs.iter().map(|(own, best)| sign * (best.value - own.value)).collect();
+    let leads: Vec<f64> =
+        pairs.iter().map(|(own, rival)| sign * (rival.value - own.value)).collect();
     let changes: Vec<f64> =
-        pairs.iter().map(|(own, best)| metric.unit.difference(best.value, own.value)).collect();
+        pairs.iter().map(|(own, rival)| metric.unit.difference(rival.value, own.value)).collect();
     let lead = Statistic::of(&leads)?;
+    let deviation = lead.deviation?;
     let error = |of: fn(&(&Ranked, &Ranked)) -> Option<f64>| {
         let errors: Vec<f64> = pairs.iter().filter_map(of).collect();
         Statistic::of(&errors).map(|statistic| statistic.mean)
     };
-    let errors = [error(|(own, _)| own.error), error(|(_, best)| best.error)];
+    let errors = [error(|(own, _)| own.error), error(|(_, rival)| rival.error)];
     let of_figures = errors.into_iter().flatten().reduce(f64::max);
     let of_examples = error_on_same_examples(&pairs).map(|error| 2.0 * error).or(of_figures);
-    let spread = of_examples.map(|error| error.max(lead.deviation.unwrap_or(0.0)));
-    let values = Statistic::of(&pairs.iter().map(|(_, best)| best.value).collect::<Vec<_>>())?;
+    let spread = of_examples.map(|error| error.max(deviation));
+    let values = Statistic::of(&pairs.iter().map(|(_, rival)| rival.value).collect::<Vec<_>>())?;
     let is_same = lead.mean.abs() <= SAME * values.mean.abs();
     let lead = if is_same { 0.0 } else { lead.mean };
     Some(Comparison { lead, spread, change: Statistic::of(&changes)? })
@@ -488,13 +480,13 @@ fn compare(own: &[Ranked], best: &[Ranked], metric: &Metric) -> Option<Compariso
 /// has not kept what that takes.
 fn error_on_same_examples(pairs: &[(&Ranked, &Ranked)]) -> Option<f64> {
     let draws = pairs.first()?.0.resampled.len();
-    let runs = || pairs.iter().flat_map(|(own, best)| [own, best]);
+    let runs = || pairs.iter().flat_map(|(own, rival)| [own, rival]);
     if runs().any(|run| run.resampled.len() != draws) {
         return None;
     }
     let mean = |draw: usize| {
         let differences =
-            pairs.iter().map(|(own, best)| best.resampled[draw] - own.resampled[draw]);
+            pairs.iter().map(|(own, rival)| rival.resampled[draw] - own.resampled[draw]);
         differences.sum::<f64>() / pairs.len() as f64
     };
     sample_deviation(&(0..draws).map(mean).collect::<Vec<_>>())
@@ -653,10 +645,35 @@ mod tests {
         assert_eq!(b.failed, [Failure { seed: 2, reason: "no".into() }]);
         assert_eq!(b.missing, [3]);
         assert_eq!(b.weight_bits, Some(4), "a sign, two and one");
-        let standings = [float, a, b].map(|row| row.standing);
-        // On their common seed it is 0.05 behind, more than its standard error.
-        assert_eq!(standings, [None, Some(Standing::Best), Some(Standing::Behind)]);
+        // They have one seed in common, which does not tell how far it moves them.
+        assert_eq!([float, a, b].map(|row| row.standing), [None; 3]);
         assert_eq!(float.missing, [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_fails_where_others_can_be_compared_stands_as_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let seeds = [1, 2];
+        let mut groups: Vec<Group> = seeds.map(|seed| group("t", seed, &["a", "b", "c"])).into();
+        for group in &mut groups {
+            for cell in &mut group.cells {
+                cell.kept = folder.path().join(cell.to_string());
+            }
+            keep(&group.cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
+            keep(&group.cells[2], Outcome::Failed { reason: "no".into() });
+        }
+        let columns = ["a", "b", "c"].map(|name| column(name, "bits = 4"));
+        let standings = |groups: &[Group]| {
+            let groups: Vec<&Group> = groups.iter().collect();
+            let table = TaskTable::gather(&task(None, &seeds), &columns, &groups).unwrap();
+            [1, 2, 3].map(|row| table.rows[row].standing)
+        };
+        assert_eq!(standings(&groups), [None; 3], "one has results");
+        for group in &groups {
+            keep(&group.cells[1], done(summary("accuracy", 0.9, 0.5, 0.5)));
+        }
+        let expected = [Standing::Best, Standing::Behind, Standing::Failed].map(Some);
+        assert_eq!(standings(&groups), expected);
     }
 
     #[test]
@@ -667,9 +684,19 @@ mod tests {
             keep(&group.float, done(summary("accuracy", float, 0.5, 0.5)));
             keep(&group.cells[0], done(summary("accuracy", 0.7, 0.5, 0.8)));
         }
-        let table = gather(&task(None, &[1, 2]), &groups).unwrap();
-        let other: Vec<&[u64]> = table.rows.iter().map(|row| &row.other_float[..]).collect();
+        let table = || gather(&task(None, &[1, 2]), &groups).unwrap();
+        let rows = table().rows;
+        let other: Vec<&[u64]> = rows.iter().map(|row| &row.other_float[..]).collect();
         assert_eq!(other, [&[][..], &[1], &[]]);
+
+        // Nor is it compared with what started from the float model that is kept.
+        for (group, float) in groups.iter().zip([0.9, 0.7]) {
+            keep(&group.cells[1], done(summary("accuracy", float, 0.5, 0.5)));
+        }
+        let standings = || table().rows[1..].iter().map(|row| row.standing).collect::<Vec<_>>();
+        assert_eq!(standings(), [None, None]);
+        keep(&groups[0].cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
+        assert_eq!(standings(), [Some(Standing::Best), Some(Standing::Behind)]);
     }
 
     #[test]
@@ -742,7 +769,10 @@ mod tests {
     #[test]
     fn a_row_is_best_level_or_behind_among_those_of_as_many_bits() {
         use Standing::{Behind, Best, Level};
-        let one = |metric, a, b| standings(metric, &[Some(a)], &[Some(b)]).0.map(Option::unwrap);
+        let two = |metric, a, b| standings(metric, &[Some(a); 2], &[Some(b); 2]).0;
+        let one = |metric, a, b| two(metric, a, b).map(Option::unwrap);
+        let single = standings(("accuracy", true), &[Some(0.8)], &[Some(0.2)]);
+        assert_eq!(single, ([None; 2], None), "a single seed tells no spread");
         let accuracy = ("accuracy", true);
         assert_eq!(one(accuracy, 0.8, 0.8), [Best, Best], "a tie is shared");
         // The standard error is 0.04 of 0.8, and 0.046 of 0.7.
@@ -750,13 +780,11 @@ mod tests {
         assert_eq!(one(accuracy, 0.8, 0.7), [Best, Behind]);
         assert_eq!(one(("accuracy", false), 0.8, 0.77), [Level, Best]);
         assert_eq!(one(("accuracy", false), 0.8, 0.7), [Behind, Best]);
-        for seeds in [1, 3] {
-            assert_eq!(
-                standings(("unsure", true), &vec![Some(0.8); seeds], &vec![Some(0.7); seeds]).0,
-                [None; 2],
-                "nothing tells how far the examples make {seeds} seeds sure"
-            );
-        }
+        assert_eq!(
+            two(("unsure", true), 0.8, 0.7),
+            [None; 2],
+            "nothing tells how far the examples make it sure"
+        );
         // On the same examples, 0.02 and 0.03 beside twice a standard error of 0.0115; the figures' own is 0.03.
         assert_eq!(one(("paired", true), 0.8, 0.78), [Best, Level]);
         assert_eq!(one(("paired", true), 0.8, 0.77), [Best, Behind]);
@@ -773,9 +801,33 @@ mod tests {
     }
 
     #[test]
-    fn without_a_row_that_has_all_seeds_none_is_best() {
+    fn rows_that_share_fewer_than_two_seeds_are_not_compared() {
         let (a, b) = ([Some(0.8), None, Some(0.7)], [None, Some(0.9), Some(0.6)]);
         assert_eq!(standings(("accuracy", true), &a, &b).0, [None; 2]);
+    }
+
+    #[test]
+    fn a_row_is_compared_with_the_one_that_leads_it_most() {
+        // Seeds of `a`, of which others lack the last.
+        let folder = tempfile::tempdir().unwrap();
+        let seeds = [1, 2, 3];
+        let mut groups: Vec<Group> = seeds.map(|seed| group("t", seed, &["a", "b", "c"])).into();
+        for (index, group) in groups.iter_mut().enumerate() {
+            for (cell, value) in group.cells.iter_mut().zip([0.5, 0.8, 0.9]) {
+                cell.kept = folder.path().join(cell.to_string());
+                if index < 2 || value == 0.5 {
+                    keep(cell, done(summary("accuracy", 0.9, 0.5, value)));
+                }
+            }
+        }
+        let columns = ["a", "b", "c"].map(|name| column(name, "bits = 4"));
+        let groups: Vec<&Group> = groups.iter().collect();
+        let table = TaskTable::gather(&task(None, &seeds), &columns, &groups).unwrap();
+        let [_, a, b, c] = &table.rows[..] else { panic!("four rows") };
+        let expected = [Standing::Behind, Standing::Behind, Standing::Best].map(Some);
+        assert_eq!([a, b, c].map(|row| row.standing), expected, "all seeds alone are no merit");
+        near(a.to_best.map(|change| change.mean), -40.0);
+        assert_eq!(c.to_best, None);
     }
 
     #[test]
@@ -797,22 +849,21 @@ mod tests {
             standings(("slot F1", true), &[Some(0.9), Some(0.6), Some(0.75)], &near_it);
         assert_eq!(found, [Some(Best), Some(Level)]);
 
-        // Without all seeds a row is not the best; the seeds it lacks do not count against it.
-        let lucky = [Some(0.95), None, None];
+        // The seeds that it lacks count neither for a row nor against it.
+        let lucky = [Some(0.95), Some(0.65), None];
         let (found, to_best) =
             standings(("slot F1", true), &[Some(0.9), Some(0.6), Some(0.75)], &lucky);
-        assert_eq!(found, [Some(Best), Some(Level)]);
-        near(to_best.map(|change| change.mean), 5.0);
+        assert_eq!((found, to_best), ([Some(Behind), Some(Best)], None));
     }
 
     #[test]
     fn rows_of_other_widths_are_no_rivals_and_weights_alone_may_be_quantized() {
         let folder = tempfile::tempdir().unwrap();
-        let groups = groups(folder.path(), &[1]);
-        for cell in &groups[0].cells {
+        let groups = groups(folder.path(), &[1, 2]);
+        for cell in groups.iter().flat_map(|group| &group.cells) {
             keep(cell, done(summary("accuracy", 0.9, 0.5, 0.8)));
         }
-        let task = task(None, &[1]);
+        let task = task(None, &[1, 2]);
         let mut rows = gather(&task, &groups).unwrap().rows;
         let metric = rows[1].runs[0].summary.metric.clone();
         for (widths, expected) in [

@@ -68,6 +68,27 @@ fn csv(table: &Table) -> String {
     String::from_utf8(bytes).expect("everything written was text")
 }
 
+/// Writes a folder of files, whole or not at all, in the place of what was there. One that a kill left unfinished
+/// beside it is written anew.
+pub(super) fn write_folder(folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), SuiteError> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(folder.file_name().expect("a folder has a name"));
+    name.push(".new");
+    let new = folder.with_file_name(name);
+    let remove = |folder: &Path| match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(SuiteError::file("remove", folder, error))
+        }
+        _ => Ok(()),
+    };
+    remove(&new)?;
+    for (name, content) in files {
+        write_file(&new.join(name), content)?;
+    }
+    remove(folder)?;
+    fs::rename(&new, folder).map_err(|error| SuiteError::file("write", folder, error))
+}
+
 /// Writes a file, whole or not at all, with the folder that it lies in.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), SuiteError> {
     let fail = |error| SuiteError::file("write", path, error);

@@ -24,4 +24,4 @@ pub use pipeline::{
     search_config, train, weigh_config,
 };
 pub use renderer::Progress;
-pub use run_folder::RunFolder;
+pub use run_folder::{RunFolder, is_running};

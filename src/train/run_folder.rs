@@ -58,6 +58,12 @@ impl Drop for RunLock {
     }
 }
 
+/// Whether a process is running the run of a folder. Where the file system has no locks that is not known.
+pub fn is_running(run: &Path) -> bool {
+    let lock = fs::File::open(run.join(LOCK)).map(|file| file.try_lock());
+    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
+}
+
 impl RunFolder {
     /// Makes a new folder and writes its configuration.
     ///
@@ -149,6 +155,10 @@ impl RunFolder {
         let file = fs::File::create(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(RunLock { path, _file: file }),
+            // Not every file system has locks.
+            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Ok(RunLock { path, _file: file })
+            }
             Err(fs::TryLockError::WouldBlock) => Err(TrainError::RunFolder {
                 path: self.path.clone(),
                 reason: "another process is running this run; wait until it has ended".into(),

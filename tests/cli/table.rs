@@ -447,18 +447,12 @@ set = { "train.quantized.epochs" = 0, "quant.post-training.rounding" = "learned"
     assert_ne!(mean(rounded, "calibrated"), mean(tuned, "calibrated"), "not rounded otherwise");
     let lost = 100.0 * (mean(rounded, "calibrated") - mean(float, "float"));
     assert!((mean(rounded, "difference") - lost).abs() < 1e-9);
-    // It competes with what was trained.
-    let better = mean(rounded, "calibrated") >= mean(tuned, "quantized");
-    assert_eq!(rounded["standing"] == "best", better);
     let markdown = workspace.read("results/table.md");
     let row = markdown.lines().find(|line| line.starts_with("| INT 3/8, learned")).unwrap();
     let figures: Vec<&str> = row.split('|').map(str::trim).collect();
     assert!(figures[3].contains("(1 seed, SE ") && figures[4].is_empty(), "{row}");
     assert!(figures[6].ends_with("%)"), "errors of weights and activations: {row}");
     assert_eq!(figures[9], "none", "{row}");
-    let best = if better { &rounded["cell"] } else { &tuned["cell"] };
-    let verdict = format!("At 3 / 8 bits, best: `{}`", best.as_str().unwrap());
-    assert!(markdown.contains(&verdict), "{markdown}");
 }
 
 /// A suite that runs in the background. Killed with the test that started it.
