@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::models::encoder_decoder::Positions;
 
 pub use draft::{Draft, Quantized};
+use error::Changes;
 pub use error::ConfigError;
 pub(crate) use error::{line_at, line_of};
 pub use model::{Arch, ModelConfig};
@@ -70,11 +71,12 @@ impl Config {
     /// Why this configuration's data and model are not those that `other` trained: the first key in which they differ,
     /// with both values; `None` where they are the same.
     pub(crate) fn differs_from(&self, other: &Config) -> Option<String> {
-        let named = |name: TaskName| serde_json::json!(name).to_string();
         let arch = |config: &Config| config.model.arch.name().to_string();
         let keys = |config: &Config| {
-            let mut keys =
-                vec![("task.name", named(config.task.name)), ("model.arch", arch(config))];
+            let mut keys = vec![
+                ("task.name", format!("{:?}", named(config.task.name))),
+                ("model.arch", arch(config)),
+            ];
             keys.extend(config.task.held_out(config.train.seed));
             keys
         };
@@ -94,6 +96,16 @@ impl Config {
     ///
     /// See [`load`](Self::load).
     pub fn parse(text: &str, path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        Self::read(text, path, overrides, None)
+    }
+
+    /// The same, with the rules of a plan added, behind so many of the file's own.
+    fn read(
+        text: &str,
+        path: &Path,
+        overrides: &[String],
+        plan: Option<(&Path, usize)>,
+    ) -> Result<Self, ConfigError> {
         let mut text = match overrides {
             [] => text.to_string(),
             overrides => {
@@ -108,25 +120,50 @@ impl Config {
         {
             text = draft.text();
         }
+        let changes = Changes { sets: overrides, plan };
         let mut config: Config = toml::from_str(&text)
-            .map_err(|error| ConfigError::syntax(path, &text, error, overrides))?;
-        if config.quant.plan.is_some() {
+            .map_err(|error| ConfigError::syntax(path, &text, error, &changes))?;
+        if let Some(plan) = &config.quant.plan {
             let mut draft = Draft::parse(&text, path)?;
             draft.take_plan()?;
-            return Self::parse(&draft.text(), path, &[]);
+            let own = config.quant.layer_rules();
+            // The overrides are in the text already, and mean the same again.
+            return Self::read(&draft.text(), path, &[], Some((plan, own)));
         }
         config.text = text;
-        config.validate().map_err(|problem| ConfigError::value(path, &config.text, problem))?;
+        config
+            .validate()
+            .map_err(|problem| ConfigError::value(path, &config.text, problem, &changes))?;
         Ok(config)
     }
 
     fn validate(&self) -> Result<(), Problem> {
         self.task.validate()?;
         self.model.validate(self.task.name)?;
+        self.validate_tables()?;
         self.validate_positions()?;
         self.quant.validate()?;
         self.train.validate()?;
         self.quant.validate_epochs(&self.train.quantized_stage())
+    }
+
+    /// Refuses settings of other tasks and model families than the named ones: they would have no effect.
+    fn validate_tables(&self) -> Result<(), Problem> {
+        let document: toml::Table = toml::from_str(&self.text).expect("it has been read");
+        let (task, arch) = (self.task.name, self.model.arch);
+        for (part, own, what) in [
+            ("task", task.tables(), format!("task {:?}", named(task))),
+            ("model", arch.tables(), format!("model {:?}", arch.name())),
+        ] {
+            let tables = document.get(part).and_then(toml::Value::as_table).into_iter().flatten();
+            for (key, _) in tables.filter(|(_, value)| value.is_table()) {
+                if !own.contains(&key.as_str()) {
+                    let message = format!("is not a table of the {what}; leave it out");
+                    return Err(Problem::new(format!("{part}.{key}"), message));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that learned positions suffice for all that an encoder-decoder reads and writes.
@@ -151,6 +188,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A task's name in a configuration.
+fn named(task: TaskName) -> String {
+    serde_json::json!(task).as_str().expect("a name is a string").to_string()
 }
 
 /// A value that is not allowed: its dotted key, and why.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, TableLike, Value};
 
-use super::{Config, ConfigError};
+use super::{Arch, Config, ConfigError, TaskName};
 use crate::search::CostTable;
 
 /// A configuration file whose values are being changed; comments and order stay.
@@ -87,7 +88,7 @@ impl Draft {
     }
 
     /// Applies overrides of the form `key=value`. With `coding=float`, the keys beside it go: they belong to the
-    /// coding that was there.
+    /// coding that was there; with another task or model family, the tables of the one that was there.
     ///
     /// # Errors
     ///
@@ -133,8 +134,35 @@ impl Draft {
                 (Item::Table(_), _) => return Err(fail("the key is one of a table")),
                 (_, value) => Item::Value(value),
             };
+            match key {
+                "task.name" => self.keep_tables("task", key, TaskName::tables),
+                "model.arch" => self.keep_tables("model", key, Arch::tables),
+                _ => {}
+            }
         }
         Ok(())
+    }
+
+    /// Removes the tables of a part of the configuration that do not belong to what is named there now. What is no name
+    /// is refused later.
+    fn keep_tables<N: DeserializeOwned>(
+        &mut self,
+        part: &str,
+        key: &str,
+        tables: impl Fn(N) -> &'static [&'static str],
+    ) {
+        let name = self.get_mut(key).and_then(|item| item.as_str()).map(str::to_string);
+        let Some(name) = name.and_then(|name| toml::Value::from(name).try_into().ok()) else {
+            return;
+        };
+        let own = tables(name);
+        if let Some(table) = self.get_mut(part).and_then(Item::as_table_like_mut) {
+            let is_other = |(key, item): &(&str, &Item)| item.is_table_like() && !own.contains(key);
+            let others = table.iter().filter(is_other).map(|(key, _)| key.to_string());
+            for other in others.collect::<Vec<_>>() {
+                table.remove(&other);
+            }
+        }
     }
 
     /// Puts the layer rules of the file that `quant.plan` names behind those of `quant.layer`, so that the configuration

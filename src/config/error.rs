@@ -28,12 +28,12 @@ pub enum ConfigError {
         message: String,
     },
     /// A value that is not allowed.
-    #[error("{path}{}: {key} {message}", line.map(|l| format!(", line {l}")).unwrap_or_default(), path = path.display())]
+    #[error("{path}{place}: {key} {message}", path = path.display())]
     Value {
         /// The file.
         path: PathBuf,
-        /// The line of the key, where the file has it.
-        line: Option<usize>,
+        /// Where in it: `, line 7`, or what changed it: ` with --set KEY=VALUE`.
+        place: String,
         /// The dotted key.
         key: String,
         /// What was found and what is allowed.
@@ -61,7 +61,12 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn syntax(path: &Path, text: &str, error: toml::de::Error, sets: &[String]) -> Self {
+    pub(super) fn syntax(
+        path: &Path,
+        text: &str,
+        error: toml::de::Error,
+        changes: &Changes,
+    ) -> Self {
         let mut message = match error.span() {
             Some(span) => {
                 let line = line_at(text, span.start);
@@ -70,8 +75,8 @@ impl ConfigError {
             }
             None => error.message().to_string(),
         };
-        if !sets.is_empty() {
-            message.push_str(&format!("\n(after --set {})", sets.join(" --set ")));
+        if let Some(changes) = changes.all() {
+            message.push_str(&format!("\n(after {changes})"));
         }
         Self::Syntax { path: path.to_path_buf(), message }
     }
@@ -83,13 +88,47 @@ impl ConfigError {
         Self::Syntax { path: path.to_path_buf(), message }
     }
 
-    pub(super) fn value(path: &Path, text: &str, problem: Problem) -> Self {
-        Self::Value {
-            path: path.to_path_buf(),
-            line: line_of(text, &problem.key),
-            key: problem.key,
-            message: problem.message,
+    pub(super) fn value(path: &Path, text: &str, problem: Problem, changes: &Changes) -> Self {
+        let Problem { key, message } = problem;
+        let line = || line_of(text, &key).map(|line| format!(", line {line}"));
+        let place = changes.of(&key).map(|change| format!(" with {change}")).or_else(line);
+        Self::Value { path: path.to_path_buf(), place: place.unwrap_or_default(), key, message }
+    }
+}
+
+/// What was changed in the text of a file before it was read: its lines are not those of the file any more.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Changes<'a> {
+    /// Overrides.
+    pub(super) sets: &'a [String],
+    /// A file of layer rules that were added, behind so many of the file's own.
+    pub(super) plan: Option<(&'a Path, usize)>,
+}
+
+impl Changes<'_> {
+    fn all(&self) -> Option<String> {
+        let sets = self.sets.iter().map(|set| format!("--set {set}"));
+        let plan = self.plan.map(|(plan, _)| format!("the rules of {}", plan.display()));
+        let all: Vec<String> = sets.chain(plan).collect();
+        (!all.is_empty()).then(|| all.join(" "))
+    }
+
+    /// What gave a key its value: the last override of it, of what holds it or of what it holds; or the added rules.
+    fn of(&self, key: &str) -> Option<String> {
+        if let Some((plan, own)) = self.plan
+            && let Some(rule) = key.strip_prefix("quant.layer.")
+            && rule.split('.').next()?.parse::<usize>().is_ok_and(|index| index >= own)
+        {
+            return Some(format!("the rules of {}", plan.display()));
         }
+        let within = |one: &str, other: &str| {
+            one.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let gave = |set: &&String| {
+            let changed = set.split('=').next().unwrap_or_default().trim();
+            within(key, changed) || within(changed, key)
+        };
+        self.sets.iter().rev().find(gave).map(|set| format!("--set {set}"))
     }
 }
 

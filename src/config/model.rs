@@ -53,24 +53,29 @@ pub enum Arch {
 impl Arch {
     /// Its name in a configuration.
     pub(super) fn name(self) -> &'static str {
+        self.tables()[0]
+    }
+
+    /// The tables of `[model]` that belong to it: the one of its name.
+    pub(super) fn tables(self) -> &'static [&'static str] {
         match self {
-            Arch::Bert => "bert",
-            Arch::Resnet => "resnet",
-            Arch::ImagenetResnet => "imagenet-resnet",
-            Arch::Vgg => "vgg",
-            Arch::MobilenetV2 => "mobilenet-v2",
-            Arch::Vit => "vit",
-            Arch::Detector => "detector",
-            Arch::Lstm => "lstm",
-            Arch::LstmLanguageModel => "lstm-language-model",
-            Arch::GruSpotter => "gru-spotter",
-            Arch::BiLstmTagger => "bi-lstm-tagger",
-            Arch::EncoderDecoder => "encoder-decoder",
+            Arch::Bert => &["bert"],
+            Arch::Resnet => &["resnet"],
+            Arch::ImagenetResnet => &["imagenet-resnet"],
+            Arch::Vgg => &["vgg"],
+            Arch::MobilenetV2 => &["mobilenet-v2"],
+            Arch::Vit => &["vit"],
+            Arch::Detector => &["detector"],
+            Arch::Lstm => &["lstm"],
+            Arch::LstmLanguageModel => &["lstm-language-model"],
+            Arch::GruSpotter => &["gru-spotter"],
+            Arch::BiLstmTagger => &["bi-lstm-tagger"],
+            Arch::EncoderDecoder => &["encoder-decoder"],
         }
     }
 }
 
-/// `[model]`: settings of other families than the named one have no effect.
+/// `[model]`: the family, and its table of settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ModelConfig {
@@ -143,10 +148,14 @@ impl ModelConfig {
             (Start::Fresh, Some(_)) => {
                 return Err(Problem::new(
                     "model.pretrained",
-                    "this task does not start from a pretrained folder; leave the key out",
+                    "is set, but this task does not start from a pretrained folder; leave the key out",
                 ));
             }
             _ => {}
+        }
+        if self.head != Head::default() && self.pretrained.is_none() {
+            let message = "is that of a file of weights, which model.pretrained does not name";
+            return Err(Problem::new("model.head", message));
         }
         let pooling_alone = BertConfig { pooling: self.bert.pooling, ..BertConfig::default() };
         if self.arch == Arch::Bert && self.pretrained.is_some() && self.bert != pooling_alone {

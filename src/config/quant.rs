@@ -135,6 +135,11 @@ struct Rules {
 }
 
 impl QuantConfig {
+    /// How many layer rules there are.
+    pub(super) fn layer_rules(&self) -> usize {
+        self.layer.len()
+    }
+
     /// Gives every site of a model its coding.
     ///
     /// # Errors
@@ -490,7 +495,8 @@ impl RawTensor {
             }
             (bits, Some(e), Some(s)) => {
                 let format = AusnFormat::new(e, s, true, underflow).map_err(|error| {
-                    Problem::new(format!("{key}.exponent-bits"), error.to_string())
+                    let message = format!("is {e} beside superposition-bits {s}: {error}");
+                    Problem::new(format!("{key}.exponent-bits"), message)
                 })?;
                 if let Some(bits) = bits.filter(|&bits| bits != format.bits()) {
                     return fail(

@@ -154,7 +154,7 @@ pub enum ScheduleName {
     Linear,
     /// Down to 0 along half a cosine.
     Cosine,
-    /// Times `factor` after every `every` epochs.
+    /// Times `factor` after every `every` epochs, counted from the end of the warm-up.
     Step,
 }
 

@@ -96,6 +96,28 @@ impl TaskName {
         }
     }
 
+    /// The tables of `[task]` that belong to it.
+    pub(super) fn tables(self) -> &'static [&'static str] {
+        use TaskName::*;
+        match self {
+            Digits => &["digits"],
+            FashionMnist | Cifar10 | ImageFolder => &["images"],
+            Bccd => &["bccd"],
+            DigitScenes => &["digit-scenes"],
+            Ptb | Wikitext2 => &["text"],
+            WordChain => &["text", "word-chain"],
+            Fsdd => &["log-mel"],
+            ToneDigits => &["log-mel", "tone-digits"],
+            Listops => &["listops"],
+            Sst2 => &["sst2"],
+            Cola | Mrpc | Rte | Stsb => &["glue"],
+            Snips | Atis => &["intents"],
+            Requests => &["intents", "requests"],
+            Multi30k => &["translation"],
+            Scan => &["translation", "scan"],
+        }
+    }
+
     /// What a model of a family starts from.
     pub(super) fn start(self, arch: Arch) -> Start {
         use TaskName::*;
@@ -107,7 +129,7 @@ impl TaskName {
     }
 }
 
-/// `[task]`: settings of other tasks than the named one have no effect.
+/// `[task]`: the name, and tables of settings that belong to it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct TaskConfig {

@@ -250,7 +250,23 @@ fn overrides_that_cannot_be_applied_are_refused() {
         ("train..seed=1", ["--set train..seed=1", "the key has an empty part"]),
         ("train.seed.low=1", ["--set train.seed.low=1", "a value that is not a table"]),
         ("quant.layer.0.match=*", ["--set quant.layer.0.match=*", "no such list entry"]),
-        ("quant.weight.bits=40", ["quant.weight.bits is 40", "must be 2 to 16"]),
+        (
+            "quant.weight.bits=40",
+            [
+                "config.toml with --set quant.weight.bits=40: quant.weight.bits is 40",
+                "must be 2 to 16",
+            ],
+        ),
+        (
+            "train.optimizer={ name = 'sgd', learning-rate = -1 }",
+            ["config.toml with --set ", "is -1"],
+        ),
+        (
+            "task.sst2.held-out=9",
+            ["task.sst2 is not a table of the task \"digits\"", "leave it out"],
+        ),
+        ("model.bert.pooling=mean", ["model.bert is not a table of the model \"lstm\"", "leave"]),
+        ("model.head=published", ["model.head", "model.pretrained does not name"]),
         ("train.seed=-1", ["`-1`", "--set train.seed=-1"]),
     ] {
         workspace.train(LSTM, "run", &[set]).code(2).says(expected);
@@ -270,6 +286,8 @@ fn overrides_reach_the_run_and_are_kept_with_it() {
 
     workspace.ausn(["train", "config.toml", "--out", "other", "--seed", "5"]).success();
     assert_eq!(workspace.json("other/summary.json")["seed"], 5);
+    let large = ["train", "config.toml", "--out", "none", "--seed", "9223372036854775808"];
+    workspace.ausn(large).code(2).says(["9223372036854775807"]);
 }
 
 #[test]

@@ -152,8 +152,10 @@ fn every_quantized_weight_is_on_its_grid_and_the_codes_hold_it_bit_for_bit() {
     ] {
         let workspace = Workspace::new();
         // A hidden size that 32 does not divide leaves a shorter group at the end.
-        let sets = [&format!("quant.weight={set}"), "model.lstm.hidden-size=40"];
-        workspace.train(config, "run", &[&unfinished[..], &sets].concat()).success();
+        let (weight, hidden) = (format!("quant.weight={set}"), "model.lstm.hidden-size=40");
+        let sets = [weight.as_str()].into_iter().chain((config == LSTM).then_some(hidden));
+        let sets: Vec<&str> = unfinished.into_iter().chain(sets).collect();
+        workspace.train(config, "run", &sets).success();
 
         let weights = workspace.tensors("run/model.safetensors");
         let codes = load_codes(&workspace.path("run/codes.safetensors")).unwrap();
