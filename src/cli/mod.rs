@@ -102,7 +102,7 @@ struct Overrides {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Override `train.seed`.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
     /// A file of layer rules to add, as `ausn search --out` writes it.
     #[arg(long, value_name = "FILE")]
@@ -135,6 +135,24 @@ fn needs_trained(config: &Config, [why, option]: [&str; 2]) -> Result<(), Failur
             "the configuration starts from a fresh model, {why}; name the folder of a run that \
              trained it: {option}"
         ))),
+    }
+}
+
+/// Refuses to write a result where it would take the place of something else, and where it cannot be written,
+/// before the work begins.
+fn check_out(out: &Path, what: &str, is_such: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let refuse = |why: String| Err(Failure::refused(format!("--out {}: {why}", out.display())));
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return refuse(format!("there is no folder {}", folder.display()));
+    }
+    match std::fs::read(out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(content) if std::str::from_utf8(&content).is_ok_and(&is_such) => Ok(()),
+        Ok(_) => {
+            refuse(format!("a file that is no {what} is in the way; name another, or remove it"))
+        }
+        Err(error) => refuse(error.to_string()),
     }
 }
 

@@ -198,9 +198,9 @@ fn table(rows: &[Row], search: Option<&SearchConfig>) -> String {
             search::name(settings.objective)
         )
     });
-    format!(
-        "{table}\n{quantized} of {} tensors are quantized; * is chosen from data in calibration, \
-         {by_search}by least squared error",
-        rows.len()
-    )
+    let chosen = match quantized {
+        0 => String::new(),
+        _ => format!("; * is chosen from data in calibration, {by_search}by least squared error"),
+    };
+    format!("{table}\n{quantized} of {} tensors are quantized{chosen}", rows.len())
 }

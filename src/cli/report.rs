@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, Global, write};
+use super::{Failure, Global, check_out, write};
 use crate::evaluate::report::{self, Plot, Run};
 
 /// Write the report of a run, or compare several runs.
@@ -43,6 +43,9 @@ pub(super) fn run(args: ReportArgs, global: &Global) -> Result<(), Failure> {
             PathBuf::from("comparison.html"),
         ),
     };
+    if let Some(out) = &args.out {
+        check_out(out, "report", report::is_report)?;
+    }
     let mut written = Written { report: args.out.unwrap_or(default), plots: Vec::new() };
     write(&written.report, page.as_bytes())?;
     if let Some(folder) = &args.svg {

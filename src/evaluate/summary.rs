@@ -26,7 +26,7 @@ pub struct Summary {
     pub parameters: usize,
     /// Training examples.
     pub train_examples: usize,
-    /// Epochs that each stage was set to.
+    /// Epochs that each stage has trained.
     pub epochs: Epochs,
     /// The metric on all evaluation splits.
     pub splits: SplitSummary,
@@ -94,7 +94,7 @@ pub struct Seconds {
     pub quantized: f64,
 }
 
-/// Epochs that each stage was set to.
+/// Epochs that each stage has trained in this run: none of a float model that another run has trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epochs {
     /// The float stage.

@@ -74,6 +74,17 @@ fn a_run_leaves_its_report_and_the_command_writes_it_again_with_its_plots() {
 }
 
 #[test]
+fn a_report_takes_the_place_of_a_report_alone() {
+    let workspace = Workspace::new();
+    workspace.train(LSTM, "run", &["train.epochs=0"]).success();
+    let to = |out: &str| workspace.ausn(["report", "run", "--out", out]);
+    to("page.html").success();
+    to("page.html").success();
+    to("config.toml").code(2).says(["--out config.toml", "is no report"]);
+    assert_eq!(workspace.read("config.toml"), LSTM);
+}
+
+#[test]
 fn several_runs_are_compared_on_one_page() {
     let workspace = Workspace::new();
     workspace.train(LSTM, "first", &[]).success();
@@ -129,8 +140,8 @@ fn what_is_no_run_is_refused_and_what_is_damaged_is_named() {
     workspace.remove("run/layers.csv");
     workspace
         .ausn(["report", "run", "--out", "missing/a.html"])
-        .code(1)
-        .says(["cannot write missing/a.html"]);
+        .code(2)
+        .says(["--out missing/a.html: there is no folder missing"]);
     workspace.write("file", "");
     workspace
         .ausn(["report", "run", "--svg", "file"])

@@ -104,7 +104,7 @@ impl Axis {
         if self.log {
             let decade = (place + 1e-9).floor();
             let mantissa = 10f64.powf(place - decade).round();
-            let plain = (-3.0..=4.0).contains(&self.start.ceil()) && self.end <= 5.0;
+            let plain = (-3.0..=4.0).contains(&self.start) && self.end <= 5.0;
             return match plain {
                 true => format!("{}", (mantissa * 10f64.powf(decade) * 1e3).round() / 1e3),
                 false => format!("{mantissa}e{decade}").replace('-', "−"),
@@ -188,6 +188,8 @@ mod tests {
         let axis = Axis::fitting(&[0.02, 2.3], 1.0, 5);
         assert!(axis.is_log());
         assert_eq!(labels(&axis), ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]);
+        let small = Axis::fitting(&[0.0004, 0.05], 1.0, 5);
+        assert_eq!(labels(&small)[..4], ["5e−4", "1e−3", "2e−3", "5e−3"]);
         let flat = Axis::fitting(&[0.5], 1.0, 5);
         assert!(flat.start < 0.5 && flat.end > 0.5 && !flat.ticks.is_empty());
     }

@@ -25,7 +25,7 @@ mod scores;
 mod tests;
 
 pub use error::ReportError;
-pub use page::{comparison, page};
+pub use page::{comparison, is_report, page};
 pub use plot::Plot;
 pub use run::Run;
 

@@ -34,6 +34,15 @@ pub(super) fn escape(text: &str) -> String {
 /// A section of a page: its name in links, its title, and what it holds. Empty ones are left out.
 type Section = (&'static str, &'static str, String);
 
+/// How every page begins, and how its title ends.
+const DOCTYPE: &str = "<!DOCTYPE html>";
+const TITLE_ENDS: &str = " · ausn</title>";
+
+/// Whether a text is a page that was written here.
+pub fn is_report(text: &str) -> bool {
+    text.starts_with(DOCTYPE) && text.contains(TITLE_ENDS)
+}
+
 /// The report of one run.
 pub fn page(run: &Run) -> String {
     let sections = [
@@ -99,8 +108,8 @@ fn document(title: &str, lead: &str, top: &str, sections: &[Section]) -> String 
          @media print{{:root{{color-scheme:light;}}}}\n"
     );
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{title} · ausn</title>\n\
+        "{DOCTYPE}\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{title}{TITLE_ENDS}\n\
          <link rel=\"icon\" href=\"data:,\"/>\n<style>\n{themes}{CSS}</style>\n</head>\n<body>\n\
          <header>\n<div>\n<h1>{title}</h1>\n<p class=\"lead\">{lead}</p>\n</div>\n\
          <button id=\"theme\" type=\"button\">Dark theme</button>\n</header>\n\
