@@ -38,6 +38,18 @@ impl QuantizationError {
         }
     }
 
+    /// As if each number stood for `weight` of them; counts are rounded.
+    pub fn times(&self, weight: f64) -> Self {
+        let count = |count: u64| (count as f64 * weight).round() as u64;
+        Self {
+            count: count(self.count),
+            clipped: count(self.clipped),
+            clipping: self.clipping * weight,
+            rounding: self.rounding * weight,
+            energy: self.energy * weight,
+        }
+    }
+
     /// Adds the numbers of another record.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;

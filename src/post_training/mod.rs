@@ -112,7 +112,8 @@ pub struct Correction {
 ///
 /// # Errors
 ///
-/// Those of `run` and `watch`; a model that carries quantizers, or that the plan is not of.
+/// Those of `run` and `watch`; a model that carries quantizers, or that the plan is not of; a weight that is NaN or
+/// infinite.
 pub fn correct<M: Module, E: From<CalibrationError>>(
     model: M,
     plan: &CalibratedPlan,
@@ -155,6 +156,14 @@ pub fn correct<M: Module, E: From<CalibrationError>>(
         );
         weights.iter().any(|(site, _)| own(&site.site) || shifted(&site.site))
     });
+    for (site, _) in &weights {
+        let weight = &values[&site.site.path];
+        let count = weight.iter().filter(|value| !value.is_finite()).count() as u64;
+        if count > 0 {
+            let (layer, tensor) = (site.site.layer.clone(), site.site.tensor.clone());
+            return Err(CalibrationError::NonFinite { layer, tensor, count }.into());
+        }
+    }
     let mut changed = HashMap::new();
     let mut corrections = Vec::new();
     for (number, (site, input)) in weights.iter().enumerate() {

@@ -204,6 +204,23 @@ fn convolutions_are_corrected_for_what_their_kernels_meet() {
 }
 
 #[test]
+fn a_weight_that_is_no_number_is_refused() {
+    let device = Device::default();
+    let layer = Quantized::new(LinearConfig::new(16, 12).init(&device), &device);
+    let plan = plan(&layer, QuantSpec::ausn(3));
+    let mut weights = parameters(&layer, |path| path.ends_with("weight"));
+    weights.values_mut().for_each(|values| values[7] = f32::NAN);
+    let broken = change_parameters(layer, weights);
+    let settings = settings(true, WeightRounding::Nearest);
+    let run = |model: &Quantized<Linear>| {
+        model.forward(inputs(&device));
+        Ok(())
+    };
+    let found = correct(broken, &plan, &settings, &device, run, |_, _, _| Ok(()));
+    assert!(matches!(found, Err(CalibrationError::NonFinite { count: 1, .. })));
+}
+
+#[test]
 fn a_weight_without_a_known_input_stays_as_it_is() {
     let device = Device::default();
     let layer: Linear = LinearConfig::new(4, 3).init(&device);

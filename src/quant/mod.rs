@@ -51,7 +51,7 @@ pub use normalize::center_weights;
 pub use parameters::parameter_count;
 pub(crate) use parameters::{change_parameters, parameters};
 pub use plan::{LayerRule, Plan, PlanEntry, PlanError, SiteRule};
-pub use probe::{Measured, Observation, Probe};
+pub use probe::{Measured, Observation, Probe, Sample};
 pub use quantizer::FakeQuantizer;
 pub use range::{Grouped, RangeRule, WeighedCoding, choose_coding, choose_range, weigh_codings};
 pub use ranges::{Ranges, ScaleKind, Scales};

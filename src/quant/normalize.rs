@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{Plan, change_parameters, parameters};
 
-/// Keeps the deviation of a constant weight from dividing by zero.
+/// Keeps the deviation of a constant weight from dividing by zero: a part of the variance that the weight had.
 const EPSILON: f64 = 1e-12;
 
 /// A weight with mean 0 and a given standard deviation.
@@ -19,7 +19,9 @@ pub(super) fn normalize<const D: usize>(weight: Tensor<D>, deviation: f32) -> Te
     let mean = weight.clone().detach().mean();
     let centered = weight - mean.expand(shape);
     let variance = centered.clone().detach().square().mean();
-    let factor = (variance + EPSILON).sqrt().recip() * deviation;
+    // In parts of the deviation that it had, so that small weights are scaled like large ones.
+    let part = variance.sqrt() / deviation.max(f32::MIN_POSITIVE);
+    let factor = (part.square() + EPSILON).sqrt().recip();
     centered * factor.expand(shape)
 }
 
@@ -77,11 +79,14 @@ mod tests {
 
     #[test]
     fn normalizing_to_its_own_deviation_centers_and_a_constant_becomes_0() {
-        let values = [0.5, -0.25, 1.0, 2.75];
-        let weight = Tensor::<1>::from_floats(values, &Device::default());
-        let found = normalize(weight, deviation(&values)).into_data();
-        let centered = Tensor::<1>::from_floats([-0.5, -1.25, 0.0, 1.75], &Device::default());
-        found.assert_approx_eq::<f32>(&centered.into_data(), Tolerance::rel_abs(1e-6, 1e-6));
+        // However small.
+        for size in [1.0, 1e-8] {
+            let values = [0.5, -0.25, 1.0, 2.75].map(|value: f32| value * size);
+            let weight = Tensor::<1>::from_floats(values, &Device::default());
+            let found = (normalize(weight, deviation(&values)) / size).into_data();
+            let centered = Tensor::<1>::from_floats([-0.5, -1.25, 0.0, 1.75], &Device::default());
+            found.assert_approx_eq::<f32>(&centered.into_data(), Tolerance::rel_abs(1e-5, 1e-5));
+        }
 
         let constant = Tensor::<1>::ones([5], &Device::default());
         let found = normalize(constant, deviation(&[1.0; 5])).into_data();

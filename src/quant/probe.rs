@@ -14,11 +14,20 @@ const TASK: usize = 1 << 16;
 /// Values of one batch that are kept as a sample for the range search.
 const SAMPLES_PER_BATCH: usize = 1 << 13;
 
+/// Values of a batch that stand for all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Each `step`-th value.
+    pub values: Vec<f32>,
+    /// How far they lie apart.
+    pub step: usize,
+}
+
 /// What a float model's activation looked like on calibration data.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
-    /// An even sample of the values of every batch.
-    pub samples: Vec<f32>,
+    /// A sample of every batch.
+    pub samples: Vec<Sample>,
     /// All values beyond the largest sampled magnitude of their batch. A few of them can hold most
     /// of a tensor's energy, and a sample alone would miss them.
     pub outliers: Vec<f32>,
@@ -54,7 +63,7 @@ impl Observation {
         let start = self.batch_max.len() % step;
         let sample = values.iter().skip(start).step_by(step);
         let sampled_max = sample.clone().fold(0f32, |max, v| max.max(v.abs()));
-        self.samples.extend(sample);
+        self.samples.push(Sample { values: sample.copied().collect(), step });
         self.outliers.extend(values.iter().filter(|v| v.abs() > sampled_max));
         self.count += values.len() as u64;
         self.positions += positions(shape);
@@ -65,6 +74,18 @@ impl Observation {
         if let [_, second, ref rest @ ..] = *shape {
             add_energies(&mut self.second_axis_energy, values, second, rest.iter().product());
         }
+    }
+}
+
+impl Observation {
+    /// A sample of all batches in which each value stands for as many: those of small batches are thinned out.
+    pub fn even_sample(&self) -> Vec<f32> {
+        let widest = self.samples.iter().map(|sample| sample.step).max().unwrap_or(1);
+        let thinned = |Sample { values, step }: &'_ Sample| -> Vec<f32> {
+            let count = (values.len() * step).div_ceil(widest);
+            (0..count).map(|i| values[i * widest / step]).collect()
+        };
+        self.samples.iter().flat_map(thinned).collect()
     }
 }
 

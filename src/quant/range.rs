@@ -22,7 +22,8 @@ pub enum RangeRule {
     Max,
     /// The r of least squared error.
     Mse,
-    /// The smallest r that does not clip the given percentile of the magnitudes (0 to 100).
+    /// The smallest r that does not clip the given percentile of the magnitudes (0 to 100). Where that is 0, since so many
+    /// values are, it is `Max`.
     Percentile(f64),
     /// The smallest r that does not clip an exponential moving average of each batch's largest
     /// magnitude, with the given decay (for activations). Of a recurrent state, which passes once for
@@ -82,7 +83,8 @@ impl Grouped {
 
     /// An activation, as it was observed.
     pub fn activation(seen: Observation) -> Self {
-        let Observation { samples, outliers, count, batch_max, ends, .. } = seen;
+        let samples = seen.even_sample();
+        let Observation { outliers, count, batch_max, ends, .. } = seen;
         let sampled = count.saturating_sub(outliers.len() as u64) as f64;
         let sample_weight = sampled / samples.len().max(1) as f64;
         Self {
@@ -135,7 +137,7 @@ pub struct WeighedCoding {
     pub format: Format,
     /// Its ranges.
     pub ranges: Ranges,
-    /// What they lose. Of an activation, a sample stands for all values in the sums.
+    /// What they lose. Of an activation, a sample stands for all values.
     pub error: QuantizationError,
 }
 
@@ -206,7 +208,10 @@ impl Group<'_> {
             }
             RangeRule::Max | RangeRule::Mse | RangeRule::Binade => self.largest(),
             RangeRule::Percentile(percentile) => {
-                f64::from(magnitude_percentile(self.values, self.observed, percentile))
+                match magnitude_percentile(self.values, self.observed, percentile) {
+                    0.0 => self.largest(),
+                    magnitude => f64::from(magnitude),
+                }
             }
             RangeRule::EmaMax(decay) => self.average_max(decay),
         };
@@ -224,10 +229,7 @@ impl Group<'_> {
     fn with_error(self, range: Range) -> (Range, QuantizationError) {
         let Observed { outliers, sample_weight, .. } = self.observed;
         let Range { scale, zero_point } = range;
-        let mut error = self.format.error(self.values, scale, zero_point);
-        error.clipping *= sample_weight;
-        error.rounding *= sample_weight;
-        error.energy *= sample_weight;
+        let mut error = self.format.error(self.values, scale, zero_point).times(*sample_weight);
         error.merge(&self.format.error(outliers, scale, zero_point));
         (range, error)
     }
@@ -377,6 +379,7 @@ fn magnitude_percentile(values: &[f32], observed: &Observed, percentile: f64) ->
 mod tests {
     use super::*;
     use crate::coding::{AusnFormat, Family, Underflow};
+    use crate::quant::Sample;
 
     fn format(e: u32, s: u32) -> Format {
         AusnFormat::new(e, s, true, Underflow::Gradual).unwrap().into()
@@ -406,7 +409,7 @@ mod tests {
 
     fn seen(values: &[f32], batch_max: &[f32]) -> Grouped {
         Grouped::activation(Observation {
-            samples: values.to_vec(),
+            samples: vec![Sample { values: values.to_vec(), step: 1 }],
             batch_max: batch_max.to_vec(),
             count: values.len() as u64,
             ends: values.iter().fold((0.0, 0.0), |(low, high), v| (low.min(*v), high.max(*v))),
@@ -429,6 +432,9 @@ mod tests {
         values.push(100.0);
         assert_eq!(ranges(&values, &[], RangeRule::Percentile(99.0)), 0);
         assert_eq!(ranges(&values, &[], RangeRule::Percentile(100.0)), 7);
+        values.fill(0.0);
+        values.push(0.02);
+        assert_eq!(ranges(&values, &[], RangeRule::Percentile(90.0)), -6, "zeros tell nothing");
         // 0.5 * 8 + 0.5 * 2 = 5 fits 1.5 * 2^2.
         assert_eq!(ranges(&[1.0], &[8.0, 2.0], RangeRule::EmaMax(0.5)), 2);
         // The state that a recurrent layer begins with is no batch.
@@ -463,6 +469,31 @@ mod tests {
     }
 
     #[test]
+    fn batches_count_by_their_size() {
+        // Few large values in a small batch, many small ones in a large one.
+        let batch = |count: usize, size: f32| -> Vec<f32> {
+            (0..count).map(|i| size * (i * 48_271 % count) as f32 / count as f32).collect()
+        };
+        let batches = [batch(5_003, 1.0), batch(400_009, 0.01), batch(20_011, 0.3)];
+        let mut seen = Observation::default();
+        batches.iter().for_each(|batch| seen.record(batch, &[batch.len()]));
+        let sampled = Grouped::activation(seen);
+        let all = batches.concat();
+        let whole = Grouped::weight(&all, &[all.len()], Granularity::Tensor);
+        for e in 1..=4 {
+            let of = |values: &Grouped| powers_of_two(values, format(e, 4 - e), RangeRule::Mse);
+            let ((range, found), (expected_range, expected)) = (of(&sampled), of(&whole));
+            assert_eq!(range, expected_range, "E{e}");
+            let count = found.count as f64 / expected.count as f64;
+            assert!((count - 1.0).abs() < 1e-3, "E{e}: {count}");
+            assert!(
+                (found.sqnr_db() - expected.sqnr_db()).abs() < 0.5,
+                "E{e}: {found:?}, {expected:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_sample_sees_every_column_of_a_wide_layer() {
         // One of 384 features is much larger than the others, and the rows of a batch divide evenly.
         let width = 384;
@@ -472,8 +503,9 @@ mod tests {
         for _ in 0..4 {
             seen.record(&batch, &[32, 64, width]);
         }
-        let large = seen.samples.iter().filter(|v| **v == 20.0).count();
-        let expected = seen.samples.len() as f64 / width as f64;
+        let samples = seen.even_sample();
+        let large = samples.iter().filter(|v| **v == 20.0).count();
+        let expected = samples.len() as f64 / width as f64;
         assert!((large as f64 / expected - 1.0).abs() < 0.1, "{large} for {expected}");
     }
 
@@ -499,7 +531,7 @@ mod tests {
         batch[12_345] = 4000.0;
         let mut observation = Observation::default();
         observation.record(&batch, &[batch.len()]);
-        assert!(!observation.samples.contains(&4000.0));
+        assert!(!observation.even_sample().contains(&4000.0));
         let sampled = Grouped::activation(observation);
         let whole = seen(&batch, &[]);
         let eight_bits = format(3, 4);

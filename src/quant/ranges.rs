@@ -99,7 +99,9 @@ impl Ranges {
                 outside.map(|r| format!("the range exponent {r}"))
             }
             Scales::Scales(scales) => {
-                let outside = scales.iter().find(|&&s| !(s.is_finite() && s > 0.0));
+                // Numbers are multiplied with the inverse.
+                let outside =
+                    scales.iter().find(|&&s| !(s > 0.0 && s.is_normal() && (1.0 / s).is_normal()));
                 outside.map(|s| format!("the scale {s}"))
             }
         };

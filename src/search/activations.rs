@@ -68,7 +68,7 @@ fn activation(entry: &PlanEntry, seen: &Observation) -> Result<Activation, Searc
     check_fixed_range(entry, &formats)?;
     let grouped = Grouped::activation(seen.clone());
     // Zeros, as a ReLU makes many of, are exact in every coding; their density would outweigh all others.
-    let values: Vec<f32> = seen.samples.iter().copied().filter(|&v| v != 0.0).collect();
+    let values: Vec<f32> = seen.even_sample().into_iter().filter(|&v| v != 0.0).collect();
     let shape = [values.len()];
     let candidate = |format: Format| {
         let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);

@@ -208,31 +208,59 @@ fn scale_gradient<R: Roundings>(
         f64::from(slope(rounding, x * inverse)) * f64::from(grad)
     };
     let of_task = |(task, (x, grad)): (usize, (&[f32], &[f32]))| {
-        let mut sums: Vec<(usize, f64)> = Vec::new();
+        let mut sums = Sums::default();
         rows.for_each_run(task, x.len(), |range, run_scales| {
             let elements = x[range.clone()].iter().zip(&grad[range]);
             match run_scales {
                 Scales::One(i) => {
                     let (rounding, inverse) = (roundings.at(i), 1.0 / scales[i]);
-                    let sum = elements.map(|(&x, &grad)| product(rounding, x, inverse, grad)).sum();
-                    match sums.last_mut() {
-                        Some((last, total)) if *last == i => *total += sum,
-                        _ => sums.push((i, sum)),
+                    let products = elements.map(|(&x, &grad)| product(rounding, x, inverse, grad));
+                    sums.of(i, 1)[0] += products.sum::<f64>();
+                }
+                Scales::Each(first) => {
+                    let sums = sums.of(first, elements.len());
+                    for (i, (sum, (&x, &grad))) in (first..).zip(sums.iter_mut().zip(elements)) {
+                        *sum += product(roundings.at(i), x, 1.0 / scales[i], grad);
                     }
                 }
-                Scales::Each(first) => sums.extend(elements.enumerate().map(|(i, (&x, &grad))| {
-                    let i = first + i;
-                    (i, product(roundings.at(i), x, 1.0 / scales[i], grad))
-                })),
             }
         });
         sums
     };
     let tasks = x.par_chunks(rows.task).zip(grad.par_chunks(rows.task)).enumerate();
-    let sums: Vec<Vec<(usize, f64)>> = tasks.map(of_task).collect();
+    let sums: Vec<Sums> = tasks.map(of_task).collect();
     let mut gradient = vec![0f64; scales.len()];
-    sums.into_iter().flatten().for_each(|(i, sum)| gradient[i] += sum);
+    sums.iter().for_each(|sums| sums.add_to(&mut gradient));
     gradient.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// Sums of a task, each for a scale, in runs of neighbouring scales.
+#[derive(Default)]
+struct Sums {
+    /// The first scale of each run, and how many there are.
+    runs: Vec<(usize, usize)>,
+    sums: Vec<f64>,
+}
+
+impl Sums {
+    /// Those of a run: the latest ones, where they are of the same scales, else new ones.
+    fn of(&mut self, first: usize, count: usize) -> &mut [f64] {
+        if self.runs.last() != Some(&(first, count)) {
+            self.runs.push((first, count));
+            self.sums.resize(self.sums.len() + count, 0.0);
+        }
+        let start = self.sums.len() - count;
+        &mut self.sums[start..]
+    }
+
+    fn add_to(&self, totals: &mut [f64]) {
+        let mut sums = &self.sums[..];
+        for &(first, count) in &self.runs {
+            let (run, rest) = sums.split_at(count);
+            totals[first..][..count].iter_mut().zip(run).for_each(|(total, sum)| *total += sum);
+            sums = rest;
+        }
+    }
 }
 
 /// The elements of a task, and where their rounded values go.
