@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::device::DeviceArgs;
-use super::{FROM_RUN, Failure, Global, Overrides, device, needs_trained, write};
+use super::{FROM_RUN, Failure, Global, Overrides, check_out, device, needs_trained, write};
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::quant::{
@@ -96,6 +96,9 @@ impl TaskVisitor for Search {
 pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let devices = args.device.device()?;
     let mut config = args.overrides.load(&args.config)?;
+    if let Some(out) = &args.out {
+        check_out(out, "plan of `ausn search`", |text| text.starts_with(FIRST_WORDS))?;
+    }
     config.quant.search = Some(args.settings(&config)?);
     needs_trained(&config, FROM_RUN)?;
     let search = Search { config: config.clone(), devices: devices.clone() };
@@ -103,14 +106,17 @@ pub(super) fn run(args: SearchArgs, global: &Global) -> Result<(), Failure> {
     let written =
         args.out.as_ref().map_or(Ok(()), |out| write(out, plan(&found, &args.config).as_bytes()));
     // What was found is shown in any case.
-    global.print(&found, || text(&found, &args))?;
+    global.print(&found, || text(&found, &args, written.is_ok()))?;
     written
 }
+
+/// How a plan begins.
+const FIRST_WORDS: &str = "# Chosen by `ausn search";
 
 /// The chosen codings as rules of a configuration.
 fn plan(found: &Found, config: &Path) -> String {
     let mut text = format!(
-        "# Chosen by `ausn search {}` for {}: {:.4} bits a weight.\n",
+        "{FIRST_WORDS} {}` for {}: {:.4} bits a weight.\n",
         config.display(),
         name(found.objective),
         found.average_bits(),
@@ -197,10 +203,11 @@ pub(super) fn name(objective: Objective) -> &'static str {
         Objective::Divergence => "least divergence of the weights' distributions",
         Objective::OutputError => "least squared error of the layers' outputs",
         Objective::Fisher => "least estimated rise of the loss",
+        Objective::Loss => "least rise of the loss, each weight coded alone",
     }
 }
 
-fn text(found: &Found, args: &SearchArgs) -> String {
+fn text(found: &Found, args: &SearchArgs, written: bool) -> String {
     let counted = found.layers.iter().filter_map(|layer| layer.multiply_accumulates);
     let macs = counted.reduce(|a, b| a + b);
     let size = if macs.is_some() { "MACs" } else { "weights" };
@@ -261,7 +268,7 @@ fn text(found: &Found, args: &SearchArgs) -> String {
         true => write!(text, "\nno choice within the budget has less"),
         false => write!(text, "\nno choice within the budget has less by more than {gap:.1e}"),
     };
-    if let Some(out) = &args.out {
+    if let Some(out) = args.out.as_ref().filter(|_| written) {
         let _ = write!(text, "\nplan: {}", out.display());
     }
     text

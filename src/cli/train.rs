@@ -129,7 +129,11 @@ impl TaskVisitor for Train<'_> {
     type Output = Result<Summary, Failure>;
 
     fn visit<T: Task>(self, task: T) -> Self::Output {
-        let start = prepare(&task, self.config, self.options.devices.first())?;
+        let begun = match &self.target {
+            Target::Begun(run) => Some(run),
+            Target::New(_) => None,
+        };
+        let start = prepare(&task, self.config, begun, self.options.devices.first())?;
         let run = match self.target {
             Target::Begun(run) => run,
             Target::New(new) => new.create_folder(&self.config.text)?,

@@ -28,7 +28,7 @@ use crate::nn::FoldBatchNorm;
 /// A model that sorts its input into classes.
 pub trait Classifier: FoldBatchNorm + ModuleDisplay + 'static {
     /// One batch of inputs.
-    type Input: Send + 'static;
+    type Input: Clone + Send + 'static;
 
     /// The logits of every class, `[batch, classes]`.
     fn forward(&self, input: Self::Input) -> Tensor<2>;
@@ -37,7 +37,7 @@ pub trait Classifier: FoldBatchNorm + ModuleDisplay + 'static {
 /// A model that gives a sentence an intent and each of its words a slot label.
 pub trait Tagger: FoldBatchNorm + ModuleDisplay + 'static {
     /// One batch of inputs.
-    type Input: Send + 'static;
+    type Input: Clone + Send + 'static;
 
     /// The logits of every intent and slot label.
     fn forward(&self, input: Self::Input) -> Tags;

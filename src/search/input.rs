@@ -1,11 +1,11 @@
 //! Which observed input a weight meets, and how often.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::quant::{Observation, Site, SiteKind};
 
-/// Activations with what was observed of them, by path.
-pub(super) type Observed = HashMap<String, (Site, Observation)>;
+/// Activations with what was observed of them, by path; in the same order each time.
+pub(super) type Observed = BTreeMap<String, (Site, Observation)>;
 
 /// The energy of the input that meets each element of a weight, in row-major order.
 pub(super) fn input_energies(site: &Site, observed: &Observed) -> Option<Vec<f64>> {
@@ -105,6 +105,8 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{evidence, observed, site, weight};
     use super::*;
+    use std::collections::HashMap;
+
     use crate::kernels::{Activation, AttentionMask};
     use crate::nn::{ConvNorm, CrossAttention, LstmConfig, Quantized, SelfAttentionConfig};
     use crate::quant::{self, CalibrationError};

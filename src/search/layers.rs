@@ -1,6 +1,6 @@
 //! The candidates of every layer of a model, and the plan that the choice among them gives.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::module::Module;
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ use super::{
 use crate::coding::{Format, QuantizationError, Underflow};
 use crate::quant::{
     CalibrationError, CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind,
-    check_fixed_range, choose_range, parameters,
+    change_parameters, check_fixed_range, choose_range, parameters,
 };
 
 /// One coding that a weight could get.
@@ -37,7 +37,7 @@ pub struct LayerCandidate {
     pub superposition_bits: Option<u32>,
     /// Signal to quantization noise in dB; absent where there is no noise.
     pub sqnr_db: Option<f64>,
-    /// What the search minimizes the sum of.
+    /// What the search minimizes the sum of. Not a number where the loss is yet to be [measured](measure_loss).
     pub error: f64,
     /// In the unit of the budget.
     pub cost: f64,
@@ -76,9 +76,9 @@ pub struct Layer {
     /// What the plan says of it besides.
     #[serde(skip)]
     pub spec: QuantSpec,
-    /// The site's path in the model.
+    /// Where it is.
     #[serde(skip)]
-    path: String,
+    site: Site,
 }
 
 /// A coding for each weight.
@@ -115,6 +115,17 @@ pub enum SearchError {
         layer: String,
         /// Which of its tensors.
         tensor: String,
+    },
+    /// A loss on calibration data that is NaN or infinity.
+    #[error(
+        "the loss on calibration data, with layer `{layer}` in {coding}, is NaN or infinity; take another objective, \
+         or train the float model with a lower learning rate or gradient clipping first"
+    )]
+    Loss {
+        /// The layer.
+        layer: String,
+        /// The coding of its weight.
+        coding: String,
     },
     /// Settings without a budget, or that contradict each other.
     #[error("the search's `{key}` {message}")]
@@ -157,7 +168,7 @@ impl SearchError {
 pub struct Evidence {
     /// Activations as observed on calibration data, by path; for [`Objective::OutputError`] and budgets of the cost of
     /// multiply-accumulates, and for the activations that [`Objective::Divergence`] chooses codings for.
-    pub observed: HashMap<String, (Site, Observation)>,
+    pub observed: BTreeMap<String, (Site, Observation)>,
     /// Examples that they were observed on.
     pub examples: u64,
     /// The Fisher information of every weight, by path; for [`Objective::Fisher`].
@@ -194,12 +205,46 @@ pub fn layers<M: Module>(
         .collect()
 }
 
-/// Checks what can be known of a search without a model's values: that a coding is open, and that the budget can be
-/// kept, but for that of multiply-accumulates.
+/// Gives every candidate the rise of the loss as its error: what `loss` finds of the model with this weight alone
+/// coded, less what it finds of the model as it is. For [`Objective::Loss`].
 ///
 /// # Errors
 ///
-/// [`SearchError::NothingToChoose`], and a budget below the least possible cost.
+/// A loss that is NaN or infinity.
+pub fn measure_loss<M: Module>(
+    model: &M,
+    layers: &mut [Layer],
+    mut loss: impl FnMut(&M) -> f64,
+) -> Result<(), SearchError> {
+    let before = loss(model);
+    let wanted = |path: &str| layers.iter().any(|layer| layer.site.path == path);
+    let stored = parameters(&model.valid(), wanted);
+    for Layer { layer, candidates, spec, site, .. } in layers {
+        let SiteKind::Weight { shape, .. } = &site.kind else { unreachable!("layers are weights") };
+        let values = &stored[&site.path];
+        let granularity = spec.granularity.resolve(&site.kind);
+        let grouped = Grouped::weight(values, shape, granularity);
+        for candidate in candidates {
+            let format = candidate.format;
+            let (ranges, _) = choose_range(&grouped, format, spec.range, spec.scale);
+            let coded = Coded { values, shape, granularity, format, ranges: &ranges }.quantized();
+            let changed = HashMap::from([(site.path.clone(), coded)]);
+            candidate.error = loss(&change_parameters(model.clone(), changed)) - before;
+            if !candidate.error.is_finite() {
+                let (layer, coding) = (layer.clone(), candidate.coding.clone());
+                return Err(SearchError::Loss { layer, coding });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks what can be known of a search without a model's values: that a coding is open, and that the budget can be
+/// kept; of multiply-accumulates that the table has their costs, where the plan quantizes the input.
+///
+/// # Errors
+///
+/// [`SearchError::NothingToChoose`], a budget below the least possible cost, and widths that the table lacks.
 pub fn check(plan: &Plan, settings: &SearchConfig) -> Result<(), SearchError> {
     let weights = || {
         plan.entries.iter().filter_map(|entry| match &entry.site.kind {
@@ -211,7 +256,16 @@ pub fn check(plan: &Plan, settings: &SearchConfig) -> Result<(), SearchError> {
         return Err(SearchError::NothingToChoose);
     }
     let (cost, limit) = settings.budget()?;
-    if matches!(cost, CostModel::MultiplyAccumulates(_)) {
+    if let CostModel::MultiplyAccumulates(table) = &cost {
+        // How many there are, data show; that the table has what they cost is better known before.
+        let inputs = plan.entries.iter().map(|entry| &entry.site);
+        for (entry, _) in weights() {
+            let Some(input) = entry.site.input(inputs.clone()) else { continue };
+            let bits = bits_of(input, plan);
+            formats(entry, settings)
+                .into_iter()
+                .try_for_each(|f| table.cost(f.bits(), bits).map(drop))?;
+        }
         return Ok(());
     }
     let (mut least, mut sizes) = (0.0, Vec::new());
@@ -300,7 +354,7 @@ impl Found {
 
     /// The plan with the chosen codings.
     pub fn apply(&self, mut plan: Plan) -> Plan {
-        let weights = self.chosen().map(|(layer, candidate)| (layer.path.as_str(), candidate));
+        let weights = self.chosen().map(|(layer, candidate)| (layer.site.path.as_str(), candidate));
         let chosen: HashMap<&str, &LayerCandidate> =
             weights.chain(self.activations.iter().map(|a| (a.path.as_str(), a.chosen()))).collect();
         for entry in &mut plan.entries {
@@ -327,7 +381,11 @@ pub(super) fn open(coding: CodingSpec) -> Option<Underflow> {
 
 /// Bits that the plan gives the input of a weight.
 fn input_bits(weight: &Site, plan: &Plan, evidence: &Evidence) -> u32 {
-    let Some((input, _)) = input_of(weight, &evidence.observed) else { return FLOAT_BITS };
+    input_of(weight, &evidence.observed).map_or(FLOAT_BITS, |(input, _)| bits_of(input, plan))
+}
+
+/// Bits that the plan gives an activation.
+fn bits_of(input: &Site, plan: &Plan) -> u32 {
     let Some(entry) = plan.entries.iter().find(|entry| entry.site == *input) else {
         return FLOAT_BITS;
     };
@@ -363,7 +421,9 @@ fn layer(
         (Objective::Fisher, Some(fisher)) => Importance::of_loss(fisher),
         // A weight that no gradient reached changes nothing.
         (Objective::Fisher, None) => Importance::Equal(0.0),
-        (Objective::SquaredError | Objective::Divergence, _) => Importance::of_weight(values),
+        (Objective::SquaredError | Objective::Divergence | Objective::Loss, _) => {
+            Importance::of_weight(values)
+        }
     };
     let formats = formats(entry, settings);
     check_fixed_range(entry, &formats)?;
@@ -374,6 +434,7 @@ fn layer(
         let coded = Coded { values, shape, granularity, format, ranges: &ranges };
         let error = match settings.objective {
             Objective::Divergence => coded.divergence(),
+            Objective::Loss => f64::NAN,
             _ => coded.weighted_error(&importance),
         };
         let cost = cost.cost(&size, format.bits(), activation_bits)?;
@@ -387,13 +448,13 @@ fn layer(
             .then_some(size.multiply_accumulates),
         candidates: formats.into_iter().map(candidate).collect::<Result<_, _>>()?,
         spec: *spec,
-        path: site.path.clone(),
+        site: site.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::nn::LinearConfig;
+    use burn::nn::{Linear, LinearConfig};
     use burn::tensor::Device;
 
     use super::*;
@@ -425,6 +486,54 @@ mod tests {
         assert!(input.contains("its input holds NaN or infinity"), "{input}");
         let fisher = refused(&settings, &[1.0, 2.0], Some(vec![1.0, f32::INFINITY, 1.0, 1.0]));
         assert!(fisher.contains("its weight's gradient holds NaN or infinity"), "{fisher}");
+    }
+
+    #[test]
+    fn a_rise_of_the_loss_is_that_of_one_weight_alone() {
+        let device = Device::default();
+        let config = LinearConfig::new(2, 2).with_bias(false);
+        let two = [config.clone(), config].map(|config| config.init(&device));
+        // Quarters are exact in four bits of any E and S but where the range clips them; thirds are not.
+        let values = [[0.25, -0.25, 0.5, 0.25], [1.0 / 3.0, 1.0, -0.4, 0.7]];
+        let stored =
+            ["0.weight", "1.weight"].map(String::from).into_iter().zip(values.map(Vec::from));
+        let model = change_parameters(two.to_vec(), stored.collect());
+        let plan = Plan::resolve(&sites(&model), Some(QuantSpec::ausn(4)), None, &[]).unwrap();
+        let objective = Objective::Loss;
+        let settings =
+            SearchConfig { average_bits: Some(4.0), objective, ..SearchConfig::default() };
+        let mut found = layers(&model, &plan, &settings, &Evidence::default()).unwrap();
+        let unmeasured = search(found.clone(), Vec::new(), &settings);
+        assert!(matches!(unmeasured, Err(SearchError::Knapsack(_))), "{unmeasured:?}");
+
+        // The second weight counts ten times, and both together not at all.
+        let mut passes = 0;
+        let moved = |model: &Vec<Linear>, layer: usize| {
+            let weight = parameters(model, |_| true).remove(&format!("{layer}.weight")).unwrap();
+            let squares = weight.iter().zip(values[layer]).map(|(w, v)| f64::from(w - v).powi(2));
+            squares.sum::<f64>()
+        };
+        measure_loss(&model, &mut found, |model| {
+            passes += 1;
+            let (first, second) = (moved(model, 0), moved(model, 1));
+            assert!(first == 0.0 || second == 0.0, "{first} {second}");
+            5.0 + first + 10.0 * second
+        })
+        .unwrap();
+        let candidates: usize = found.iter().map(|layer| layer.candidates.len()).sum();
+        assert_eq!(passes, 1 + candidates);
+        for (layer, factor) in found.iter().zip([1.0, 10.0]) {
+            let energy: f64 =
+                values[usize::from(factor > 1.0)].iter().map(|&v| f64::from(v).powi(2)).sum();
+            for candidate in &layer.candidates {
+                let noise = candidate.sqnr_db.map_or(0.0, |db| energy * 10f64.powf(-db / 10.0));
+                let difference = (candidate.error - factor * noise).abs();
+                assert!(difference < 1e-5 * energy, "{candidate:?}, not {}", factor * noise);
+            }
+        }
+
+        let said = measure_loss(&model, &mut found, |_| f64::NAN).unwrap_err().to_string();
+        assert!(said.contains("with layer `0` in "), "{said}");
     }
 
     #[test]

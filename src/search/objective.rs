@@ -1,4 +1,4 @@
-//! What a search minimizes: the error of a coded weight, measured in one of four ways.
+//! What a search minimizes: the error of a coded weight, measured in one of five ways.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -31,11 +31,17 @@ pub enum Objective {
     ///
     /// As if inputs were uncorrelated: `sum E[x_j^2] (w_ij - q_ij)^2 / sum E[x_j^2] w_ij^2`.
     OutputError,
-    /// Estimated rise of the task's loss, up to a factor that all weights share (see [`fisher`](crate::train::fisher)).
+    /// Estimated rise of the task's loss, up to a factor that all weights share.
     ///
-    /// `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
+    /// See [`fisher`](crate::train::fisher): `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
     /// et al. 2017, arXiv 1612.00796).
     Fisher,
+    /// Rise of the task's loss on calibration data with this weight alone coded, measured.
+    ///
+    /// So ZeroQ (Cai et al. 2020, arXiv 2001.00281) measures a layer's sensitivity, by the divergence of the model's
+    /// output. It sees what an error does further on, and takes a pass over the calibration data for each candidate.
+    /// May be negative.
+    Loss,
 }
 
 /// How much the squared error of each element of a weight counts.
@@ -130,6 +136,13 @@ impl Coded<'_> {
             })
             .collect();
         jensen_shannon(&before, &after)
+    }
+
+    /// What the codes stand for, in row-major order.
+    pub(super) fn quantized(&self) -> Vec<f32> {
+        let mut quantized = vec![0.0; self.values.len()];
+        self.for_each(|i, _, q| quantized[i] = q);
+        quantized
     }
 
     fn for_each(&self, mut visit: impl FnMut(usize, f32, f32)) {

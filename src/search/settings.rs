@@ -67,8 +67,8 @@ impl SearchConfig {
             (Some(_), Some(_), _) => return Err(beside("bytes", "average-bits")),
             (Some(_), _, Some(_)) => return Err(beside("cost", "average-bits")),
             (_, Some(_), Some(_)) => return Err(beside("cost", "bytes")),
-            (Some(bits), ..) if !(bits >= f64::from(fewest_bits) && bits.is_finite()) => {
-                let message = format!("is {bits}; must be at least fewest-bits ({fewest_bits})");
+            (Some(bits), ..) if !(bits > 0.0 && bits.is_finite()) => {
+                let message = format!("is {bits}; must be a number above 0");
                 return Err(("average-bits", message));
             }
             (_, _, Some(cost)) if !(cost >= 0.0 && cost.is_finite()) => {

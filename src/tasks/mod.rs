@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, LearnerModel, SupervisedTraining, TrainStep};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -218,7 +218,7 @@ pub trait Task: Send + Sync {
         + TrainStep<Input = Part<Self::Batch>>
         + InferenceStep<Input = Self::Batch>;
     /// A batch of training or evaluation data.
-    type Batch: Send + 'static;
+    type Batch: Clone + Send + 'static;
 
     /// The task's name.
     fn name(&self) -> &'static str;
@@ -265,8 +265,8 @@ pub trait Task: Send + Sync {
         training: SupervisedTraining<Self::Learner>,
     ) -> SupervisedTraining<Self::Learner>;
 
-    /// Runs a batch of training data through a model, for those who observe what passes there.
-    fn run(&self, network: &Self::Network, batch: Self::Batch);
+    /// The mean loss of a model on a batch of training data, `[1]`; also for those who observe what passes there.
+    fn loss(&self, network: &Self::Network, batch: Self::Batch) -> Tensor<1>;
 
     /// Measures a model on batches of evaluation data.
     ///

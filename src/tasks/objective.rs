@@ -14,7 +14,7 @@ pub trait Objective: Clone + Debug + Send + Sync + 'static {
     /// The model.
     type Network: FoldBatchNorm + ModuleDisplay + 'static;
     /// A batch of training or evaluation data.
-    type Batch: Send + 'static;
+    type Batch: Clone + Send + 'static;
     /// What measures it.
     type Meter: Meter;
 

@@ -100,8 +100,8 @@ impl<O: Objective> Task for SupervisedTask<O> {
             .metric_valid_numeric(Measured::<O::Meter>::new(self.objective.meter(), self.metric()))
     }
 
-    fn run(&self, network: &O::Network, batch: O::Batch) {
-        let _ = self.objective.loss(network, batch);
+    fn loss(&self, network: &O::Network, batch: O::Batch) -> Tensor<1> {
+        self.objective.loss(network, batch)
     }
 
     fn evaluate(

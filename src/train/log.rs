@@ -144,13 +144,13 @@ impl RunLog {
     }
 }
 
-/// Seconds that the finished epochs of a stage took.
-pub(super) fn stage_seconds(run: &RunFolder, stage: &str) -> f64 {
+/// How many epochs of a stage are finished, and the seconds that they took.
+pub(super) fn finished_epochs(run: &RunFolder, stage: &str) -> (usize, f64) {
     let text = std::fs::read_to_string(run.file(FILE)).unwrap_or_default();
     let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let of_stage = entries.filter(|e| e["stage"] == stage && e["split"] == "valid");
-    // Not `sum` alone: an empty sum of floats is -0.
-    of_stage.filter_map(|e| e["seconds"].as_f64()).fold(0.0, |sum, s| sum + s)
+    let seconds = of_stage.filter_map(|entry| entry["seconds"].as_f64());
+    seconds.fold((0, 0.0), |(count, sum), seconds| (count + 1, sum + seconds))
 }
 
 impl Inner {

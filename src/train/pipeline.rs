@@ -1,13 +1,16 @@
 //! A whole run: float stage, calibration, quantization-aware stage, evaluation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use super::fisher::fisher;
-use super::log::stage_seconds;
+use super::log::finished_epochs;
 use super::run_folder::read_record;
 use super::stage::Stage;
 use super::{Interrupt, Progress, RunFolder, TrainError};
@@ -56,7 +59,7 @@ pub struct Start<N> {
     plan: quant::Plan,
 }
 
-/// Checks everything that can be checked before a run begins.
+/// Checks everything that can be checked before a run begins, or goes on in the folder where it has begun.
 ///
 /// # Errors
 ///
@@ -65,6 +68,7 @@ pub struct Start<N> {
 pub fn prepare<T: Task>(
     task: &T,
     config: &Config,
+    begun: Option<&RunFolder>,
     device: &Device,
 ) -> Result<Start<T::Network>, TrainError> {
     check_data(task)?;
@@ -78,7 +82,9 @@ pub fn prepare<T: Task>(
     if let Some(settings) = &config.quant.search {
         search::check(&plan, settings)?;
     }
-    if let Some(folder) = &config.train.float_checkpoint {
+    // A run that has begun has its own copy.
+    let copied = begun.is_some_and(|run| run.has(FLOAT_MODEL));
+    if let Some(folder) = config.train.float_checkpoint.as_ref().filter(|_| !copied) {
         let run = RunFolder::open(folder)?.finished(FLOAT, FLOAT_MODEL)?;
         let trained = Config::load(&run.file("config.toml"), &[])?;
         if let Some(difference) = config.differs_from(&trained) {
@@ -151,6 +157,7 @@ pub fn train<T: Task>(
         (bits(layers.first(), None), bits(layers.last(), task.output_table()))
     };
     let (first_layer, last_layer) = first_and_last(&[]);
+    let (float_epochs, float_seconds) = finished_epochs(run, FLOAT);
     let mut summary = Summary {
         task: task.name().to_string(),
         metric: MetricSummary {
@@ -160,16 +167,13 @@ pub fn train<T: Task>(
             quantized: None,
         },
         seed,
-        seconds: Seconds { float: stage_seconds(run, FLOAT), quantized: 0.0 },
+        seconds: Seconds { float: float_seconds, quantized: 0.0 },
         layers: plan.entries.len(),
         first_layer,
         last_layer,
         parameters: parameter_count(&network),
         train_examples: task.train_source().len(),
-        epochs: Epochs {
-            float: config.train.float_stage().epochs,
-            quantized: config.train.quantized_stage().epochs,
-        },
+        epochs: Epochs { float: float_epochs, quantized: 0 },
         splits: SplitSummary { float, calibrated: Vec::new(), quantized: Vec::new() },
         version: version::VERSION.to_string(),
         commit: version::COMMIT.map(str::to_string),
@@ -177,6 +181,8 @@ pub fn train<T: Task>(
     };
     if !plan.entries.is_empty() {
         network = quantizable(task, config, network, &plan)?;
+        // Batch normalization may be folded away.
+        summary.parameters = parameter_count(&network);
         let first_plan = [FIRST_PLAN, PLAN].into_iter().find(|file| run.has(file));
         let mut calibrated_plan = match first_plan {
             Some(file) => run.read_json(file)?,
@@ -277,7 +283,7 @@ pub fn train<T: Task>(
             Ok(())
         })?;
         summary.metric.calibrated = Some(calibrated[0].value);
-        summary.seconds.quantized = stage_seconds(run, QUANTIZED);
+        (summary.epochs.quantized, summary.seconds.quantized) = finished_epochs(run, QUANTIZED);
         summary.splits.calibrated = calibrated;
     }
     let SplitSummary { float, calibrated, quantized } = &summary.splits;
@@ -350,7 +356,7 @@ pub fn evaluate_config<T: Task>(
     config: &Config,
     device: &Device,
 ) -> Result<Vec<Evaluation>, TrainError> {
-    let Start { network, plan, .. } = prepare(task, config, device)?;
+    let Start { network, plan, .. } = prepare(task, config, None, device)?;
     let batch_size = config.train.evaluation_batch_size;
     let splits = evaluate(task, &network, batch_size, device)?;
     let mut found = vec![evaluation(task, FLOAT, splits, Vec::new())];
@@ -449,7 +455,7 @@ pub fn search_config<T: Task>(
     config: &Config,
     device: &Device,
 ) -> Result<Found, TrainError> {
-    let Start { network, plan, .. } = prepare(task, config, device)?;
+    let Start { network, plan, .. } = prepare(task, config, None, device)?;
     let network = quantizable(task, config, network, &plan)?;
     let settings = config.quant.search.clone().unwrap_or_default();
     found(task, config, &settings, &network, &plan, device)
@@ -466,7 +472,7 @@ pub fn weigh_config<T: Task>(
     config: &Config,
     device: &Device,
 ) -> Result<Vec<WeighedSite>, TrainError> {
-    let Start { network, plan, .. } = prepare(task, config, device)?;
+    let Start { network, plan, .. } = prepare(task, config, None, device)?;
     if plan.entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -516,7 +522,12 @@ fn found<T: Task>(
         device.seed(config.train.seed);
         evidence.fisher = fisher(task, network, batches, size).map_err(TaskError::from)?;
     }
-    let layers = search::layers(network, plan, settings, &evidence)?;
+    let mut layers = search::layers(network, plan, settings, &evidence)?;
+    if settings.objective == Objective::Loss {
+        let batches = calibration_batches(task, config, device).collect::<Result<Vec<_>, _>>();
+        let batches = batches.map_err(TaskError::from)?;
+        search::measure_loss(network, &mut layers, |model| mean_loss(task, model, &batches))?;
+    }
     let activations = match settings.chooses_activations() {
         true => search::activations(plan, &evidence)?,
         false => Vec::new(),
@@ -582,22 +593,34 @@ fn run_calibration<T: Task>(
     device: &Device,
 ) -> Result<(), TrainError> {
     for batch in calibration_batches(task, config, device) {
-        task.run(network, batch.map_err(TaskError::from)?);
+        task.loss(network, batch.map_err(TaskError::from)?);
     }
     Ok(())
+}
+
+/// The mean loss of training batches, of which each counts alike.
+fn mean_loss<T: Task>(task: &T, network: &T::Network, batches: &[T::Batch]) -> f64 {
+    let losses = batches.iter().map(|batch| task.loss(network, batch.clone()).into_scalar::<f64>());
+    losses.sum::<f64>() / batches.len().max(1) as f64
 }
 
 fn calibration_batches<T: Task>(task: &T, config: &Config, device: &Device) -> Prefetch<T::Batch> {
     Prefetch::new(task.train_source(), calibration_examples(task, config), device)
 }
 
-/// The examples of each calibration batch, from all over the sizes, not only the shortest ones.
+/// The examples of each calibration batch, from all over the sizes, not only the shortest ones. Where there are several
+/// sizes, in an order that has nothing to do with them: an average over batches weighs the last ones most.
 fn calibration_examples<T: Task>(task: &T, config: &Config) -> Vec<Vec<usize>> {
     let source = task.train_source();
     let batch_size = config.train.quantized_stage().batch_size;
     let all = batches_by_size(source.as_ref(), 0..source.len(), batch_size);
     let step = all.len().div_ceil(config.train.calibration_batches).max(1);
-    all.into_iter().step_by(step).collect()
+    let mut chosen: Vec<Vec<usize>> = all.into_iter().step_by(step).collect();
+    let sizes: BTreeSet<usize> = chosen.iter().flatten().map(|&i| source.size(i)).collect();
+    if sizes.len() > 1 {
+        chosen.shuffle(&mut ChaCha8Rng::seed_from_u64(config.train.seed));
+    }
+    chosen
 }
 
 /// Attaches the plan that a run's folder holds.

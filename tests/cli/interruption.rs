@@ -5,8 +5,9 @@ use std::process::ExitStatus;
 use crate::support::{BERT, LSTM, RESNET, Said, Training, Workspace};
 
 /// Epochs of hundreds of steps, long enough to be stopped in their middle.
-const STEPS: [&str; 3] =
-    ["train.epochs=2", "train.evaluation-batch-size=64", "task.listops.train-examples=1500"];
+const STEPS: [&str; 2] = ["train.epochs=2", "train.evaluation-batch-size=64"];
+/// The same for the task of which examples are generated.
+const EXAMPLES: &str = "task.listops.train-examples=1500";
 
 /// Trains once in one go, and once for each stage with `signal` in the middle of its second epoch
 /// and a resumption after that. The smaller the batch, the more steps there are to be stopped at.
@@ -18,7 +19,8 @@ fn stop_and_resume(
 ) {
     let workspace = Workspace::new();
     let batch_size = format!("train.batch-size={batch_size}");
-    let sets: Vec<&str> = STEPS.into_iter().chain([batch_size.as_str()]).collect();
+    let examples = (config == BERT).then_some(EXAMPLES);
+    let sets: Vec<&str> = STEPS.into_iter().chain(examples).chain([batch_size.as_str()]).collect();
     workspace.train(config, "whole", &sets).success();
     for stage in ["float", "quantized"] {
         let mut training = Training::start(&workspace, stage, &sets);
@@ -74,6 +76,24 @@ fn ctrl_c_stops_a_run_and_tells_how_to_resume_it() {
         let hint = format!("ausn train --resume {stage}");
         assert!(message.contains(&hint), "{hint} is not in: {message}");
     });
+}
+
+#[test]
+fn a_run_goes_on_without_the_run_that_trained_its_float_model() {
+    let workspace = Workspace::new();
+    workspace.train(LSTM, "float", &["train.quantized.epochs=0"]).success();
+    workspace.train(LSTM, "run", &["train.float-checkpoint=float"]).success();
+    let model = workspace.bytes("run/model.bpk");
+    std::fs::rename(workspace.path("float"), workspace.path("elsewhere")).unwrap();
+    for file in ["summary.json", "model.bpk"] {
+        workspace.remove(&format!("run/{file}"));
+    }
+    workspace.resume("run").success();
+    assert_eq!(workspace.bytes("run/model.bpk"), model);
+    let epochs = &workspace.json("run/summary.json")["epochs"];
+    assert!(epochs["float"] == 0 && epochs["quantized"].as_u64() > Some(0), "{epochs}");
+    workspace.remove("run/float.bpk");
+    workspace.resume("run").code(2).says(["float: there is no such run folder"]);
 }
 
 #[test]
