@@ -18,7 +18,8 @@ const FREE_STEPS: i32 = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RangeRule {
-    /// The smallest r that clips nothing.
+    /// The smallest r that clips nothing. With a zero point, whose rounding moves all codes, an end may lie up to half a
+    /// step beyond them.
     Max,
     /// The r of least squared error.
     Mse,

@@ -27,8 +27,8 @@ pub struct LayerSize {
 pub enum CostModel {
     /// The bits of the weights; limited in bits per weight.
     AverageBits,
-    /// The bytes of the packed weights, and four for each range exponent, as `codes.safetensors` holds them; limited in
-    /// bytes.
+    /// The bytes of the packed weights, and four for each range exponent, as `codes.safetensors` holds those that it can
+    /// (see [`save_codes`](crate::deploy::save_codes)); zero points are not counted. Limited in bytes.
     Bytes,
     /// The cost of the multiply-accumulates for one example; limited in the unit of the table.
     MultiplyAccumulates(CostTable),
