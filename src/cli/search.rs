@@ -13,7 +13,7 @@ use crate::devices::Devices;
 use crate::quant::{
     CodingSpec, Estimator, GranularitySpec, LearnedRange, QuantSpec, RangeRule, ScaleKind,
 };
-use crate::search::{CostTable, Found, LayerCandidate, Objective, SearchConfig};
+use crate::search::{CostTable, Found, LayerCandidate, MeasuredLoss, Objective, SearchConfig};
 use crate::tasks::{Task, TaskVisitor};
 use crate::train::{TrainError, search_config};
 
@@ -255,6 +255,13 @@ fn text(found: &Found, args: &SearchArgs, written: bool) -> String {
     if let Some(macs) = macs {
         let (cost, unit) = (found.choice.cost, &found.cost_unit);
         let _ = write!(text, "; {macs} MACs for one example cost {cost:.5e} {unit}");
+    }
+    if let Some(MeasuredLoss { float, chosen, refined }) = found.loss {
+        let _ = write!(
+            text,
+            "\nloss on calibration data: {float:.4e} in float, {chosen:.4e} where errors add up least, \
+             {refined:.4e} after other E and S were tried beside them"
+        );
     }
     if !found.activations.is_empty() {
         let count = found.activations.len();

@@ -81,6 +81,17 @@ pub struct Layer {
     site: Site,
 }
 
+/// The task's loss on calibration data.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MeasuredLoss {
+    /// Of the float model.
+    pub float: f64,
+    /// With the weights coded as least summed error has it.
+    pub chosen: f64,
+    /// After [`refine`](Found::refine).
+    pub refined: f64,
+}
+
 /// A coding for each weight.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
@@ -92,6 +103,9 @@ pub struct Found {
     pub layers: Vec<Layer>,
     /// For each the index of the chosen candidate, with summed cost and error.
     pub choice: Choice,
+    /// What the choice makes of the task's loss, where that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<MeasuredLoss>,
     /// Activations whose E and S were chosen too. The objectives that choose none leave them to calibration.
     pub activations: Vec<Activation>,
 }
@@ -206,7 +220,7 @@ pub fn layers<M: Module>(
 }
 
 /// Gives every candidate the rise of the loss as its error: what `loss` finds of the model with this weight alone
-/// coded, less what it finds of the model as it is. For [`Objective::Loss`].
+/// coded, less what it finds of the model as it is, which is returned. For [`Objective::Loss`].
 ///
 /// # Errors
 ///
@@ -215,28 +229,45 @@ pub fn measure_loss<M: Module>(
     model: &M,
     layers: &mut [Layer],
     mut loss: impl FnMut(&M) -> f64,
-) -> Result<(), SearchError> {
-    let before = loss(model);
-    let wanted = |path: &str| layers.iter().any(|layer| layer.site.path == path);
-    let stored = parameters(&model.valid(), wanted);
-    for Layer { layer, candidates, spec, site, .. } in layers {
-        let SiteKind::Weight { shape, .. } = &site.kind else { unreachable!("layers are weights") };
-        let values = &stored[&site.path];
-        let granularity = spec.granularity.resolve(&site.kind);
-        let grouped = Grouped::weight(values, shape, granularity);
-        for candidate in candidates {
-            let format = candidate.format;
-            let (ranges, _) = choose_range(&grouped, format, spec.range, spec.scale);
-            let coded = Coded { values, shape, granularity, format, ranges: &ranges }.quantized();
-            let changed = HashMap::from([(site.path.clone(), coded)]);
-            candidate.error = loss(&change_parameters(model.clone(), changed)) - before;
-            if !candidate.error.is_finite() {
-                let (layer, coding) = (layer.clone(), candidate.coding.clone());
-                return Err(SearchError::Loss { layer, coding });
-            }
+) -> Result<f64, SearchError> {
+    let float = loss(model);
+    let stored = weights(model, layers);
+    for layer in layers {
+        for index in 0..layer.candidates.len() {
+            let coded = [(layer.site.path.clone(), layer.coded(index, &stored))];
+            let error = loss(&change_parameters(model.clone(), coded.into())) - float;
+            layer.candidates[index].error = layer.finite(index, error)?;
         }
     }
-    Ok(())
+    Ok(float)
+}
+
+/// The stored values of the weights of some layers, by path.
+fn weights<M: Module>(model: &M, layers: &[Layer]) -> HashMap<String, Vec<f32>> {
+    parameters(&model.valid(), |path| layers.iter().any(|layer| layer.site.path == path))
+}
+
+impl Layer {
+    /// The weight as one of its candidates stores it, in row-major order.
+    fn coded(&self, candidate: usize, stored: &HashMap<String, Vec<f32>>) -> Vec<f32> {
+        let SiteKind::Weight { shape, .. } = &self.site.kind else {
+            unreachable!("layers are weights")
+        };
+        let values = &stored[&self.site.path];
+        let granularity = self.spec.granularity.resolve(&self.site.kind);
+        let format = self.candidates[candidate].format;
+        let grouped = Grouped::weight(values, shape, granularity);
+        let (ranges, _) = choose_range(&grouped, format, self.spec.range, self.spec.scale);
+        Coded { values, shape, granularity, format, ranges: &ranges }.quantized()
+    }
+
+    fn finite(&self, candidate: usize, loss: f64) -> Result<f64, SearchError> {
+        let coding = || self.candidates[candidate].coding.clone();
+        match loss.is_finite() {
+            true => Ok(loss),
+            false => Err(SearchError::Loss { layer: self.layer.clone(), coding: coding() }),
+        }
+    }
 }
 
 /// Checks what can be known of a search without a model's values: that a coding is open, and that the budget can be
@@ -335,7 +366,7 @@ pub fn search(
         other => SearchError::Knapsack(other),
     })?;
     let (objective, cost_unit) = (settings.objective, cost.unit().to_string());
-    Ok(Found { objective, cost_unit, layers, choice, activations })
+    Ok(Found { objective, cost_unit, layers, choice, loss: None, activations })
 }
 
 impl Found {
@@ -350,6 +381,46 @@ impl Found {
         let bits = |(layer, c): (&Layer, &LayerCandidate)| layer.weights as f64 * f64::from(c.bits);
         let weights: u64 = self.layers.iter().map(|layer| layer.weights).sum();
         self.chosen().map(bits).sum::<f64>() / weights.max(1) as f64
+    }
+
+    /// Changes choices that `loss` shows to be worse than another E and S of the same bits, beside the other weights as
+    /// they are coded: errors that are small one at a time may add up. One pass over the layers, in order; each goes
+    /// on from the choices before it, so that the loss cannot rise. For [`Objective::Loss`], of whose float model
+    /// the loss is `float`.
+    ///
+    /// # Errors
+    ///
+    /// A loss that is NaN or infinity.
+    pub fn refine<M: Module>(
+        &mut self,
+        model: &M,
+        float: f64,
+        mut loss: impl FnMut(&M) -> f64,
+    ) -> Result<(), SearchError> {
+        let stored = weights(model, &self.layers);
+        let chosen = self.layers.iter().zip(&self.choice.candidates);
+        let coded =
+            chosen.map(|(layer, &index)| (layer.site.path.clone(), layer.coded(index, &stored)));
+        let mut model = change_parameters(model.clone(), coded.collect());
+        let chosen = loss(&model);
+        let mut refined = chosen;
+        for (layer, choice) in self.layers.iter().zip(&mut self.choice.candidates) {
+            refined = layer.finite(*choice, refined)?;
+            let (first, bits) = (*choice, layer.candidates[*choice].bits);
+            let others = (0..layer.candidates.len())
+                .filter(|&index| index != first && layer.candidates[index].bits == bits);
+            for index in others {
+                let coded = [(layer.site.path.clone(), layer.coded(index, &stored))];
+                let changed = change_parameters(model.clone(), coded.into());
+                let found = layer.finite(index, loss(&changed))?;
+                if found < refined {
+                    (model, *choice, refined) = (changed, index, found);
+                }
+            }
+        }
+        self.choice.error = self.chosen().map(|(_, candidate)| candidate.error).sum();
+        self.loss = Some(MeasuredLoss { float, chosen, refined });
+        Ok(())
     }
 
     /// The plan with the chosen codings.
@@ -488,43 +559,53 @@ mod tests {
         assert!(fisher.contains("its weight's gradient holds NaN or infinity"), "{fisher}");
     }
 
+    const VALUES: [[f32; 4]; 2] = [[0.3, -0.25, 0.55, 0.2], [1.0 / 3.0, 1.0, -0.4, 0.7]];
+
+    /// Two linear layers that hold [`VALUES`], and their candidates.
+    fn pair(settings: &SearchConfig) -> (Vec<Linear>, Vec<Layer>) {
+        let config = LinearConfig::new(2, 2).with_bias(false);
+        let two = vec![config.init(&Device::default()), config.init(&Device::default())];
+        let stored = ["0.weight", "1.weight"].map(String::from).into_iter();
+        let model = change_parameters(two, stored.zip(VALUES.map(Vec::from)).collect());
+        let plan = Plan::resolve(&sites(&model), Some(QuantSpec::ausn(4)), None, &[]).unwrap();
+        let layers = layers(&model, &plan, settings, &Evidence::default()).unwrap();
+        (model, layers)
+    }
+
+    fn of_loss(fewest_bits: u32, most_bits: u32) -> SearchConfig {
+        let (average_bits, objective) = (Some(4.0), Objective::Loss);
+        SearchConfig { average_bits, objective, fewest_bits, most_bits, ..SearchConfig::default() }
+    }
+
+    /// The squared errors of both layers.
+    fn moved(model: &Vec<Linear>) -> [f64; 2] {
+        let weights = parameters(model, |_| true);
+        [0, 1].map(|layer| {
+            let weight = weights[&format!("{layer}.weight")].iter().zip(VALUES[layer]);
+            weight.map(|(w, v)| f64::from(w - v).powi(2)).sum()
+        })
+    }
+
     #[test]
     fn a_rise_of_the_loss_is_that_of_one_weight_alone() {
-        let device = Device::default();
-        let config = LinearConfig::new(2, 2).with_bias(false);
-        let two = [config.clone(), config].map(|config| config.init(&device));
-        // Quarters are exact in four bits of any E and S but where the range clips them; thirds are not.
-        let values = [[0.25, -0.25, 0.5, 0.25], [1.0 / 3.0, 1.0, -0.4, 0.7]];
-        let stored =
-            ["0.weight", "1.weight"].map(String::from).into_iter().zip(values.map(Vec::from));
-        let model = change_parameters(two.to_vec(), stored.collect());
-        let plan = Plan::resolve(&sites(&model), Some(QuantSpec::ausn(4)), None, &[]).unwrap();
-        let objective = Objective::Loss;
-        let settings =
-            SearchConfig { average_bits: Some(4.0), objective, ..SearchConfig::default() };
-        let mut found = layers(&model, &plan, &settings, &Evidence::default()).unwrap();
-        let unmeasured = search(found.clone(), Vec::new(), &settings);
+        let settings = of_loss(2, 8);
+        let (model, mut layers) = pair(&settings);
+        let unmeasured = search(layers.clone(), Vec::new(), &settings);
         assert!(matches!(unmeasured, Err(SearchError::Knapsack(_))), "{unmeasured:?}");
 
-        // The second weight counts ten times, and both together not at all.
+        // The second weight counts ten times.
         let mut passes = 0;
-        let moved = |model: &Vec<Linear>, layer: usize| {
-            let weight = parameters(model, |_| true).remove(&format!("{layer}.weight")).unwrap();
-            let squares = weight.iter().zip(values[layer]).map(|(w, v)| f64::from(w - v).powi(2));
-            squares.sum::<f64>()
-        };
-        measure_loss(&model, &mut found, |model| {
+        let loss = |model: &Vec<Linear>| {
             passes += 1;
-            let (first, second) = (moved(model, 0), moved(model, 1));
+            let [first, second] = moved(model);
             assert!(first == 0.0 || second == 0.0, "{first} {second}");
             5.0 + first + 10.0 * second
-        })
-        .unwrap();
-        let candidates: usize = found.iter().map(|layer| layer.candidates.len()).sum();
+        };
+        assert_eq!(measure_loss(&model, &mut layers, loss).unwrap(), 5.0);
+        let candidates: usize = layers.iter().map(|layer| layer.candidates.len()).sum();
         assert_eq!(passes, 1 + candidates);
-        for (layer, factor) in found.iter().zip([1.0, 10.0]) {
-            let energy: f64 =
-                values[usize::from(factor > 1.0)].iter().map(|&v| f64::from(v).powi(2)).sum();
+        for ((layer, values), factor) in layers.iter().zip(VALUES).zip([1.0, 10.0]) {
+            let energy: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
             for candidate in &layer.candidates {
                 let noise = candidate.sqnr_db.map_or(0.0, |db| energy * 10f64.powf(-db / 10.0));
                 let difference = (candidate.error - factor * noise).abs();
@@ -532,8 +613,34 @@ mod tests {
             }
         }
 
-        let said = measure_loss(&model, &mut found, |_| f64::NAN).unwrap_err().to_string();
+        let said = measure_loss(&model, &mut layers, |_| f64::NAN).unwrap_err().to_string();
         assert!(said.contains("with layer `0` in "), "{said}");
+    }
+
+    #[test]
+    fn a_choice_is_refined_beside_the_others() {
+        let settings = of_loss(4, 4);
+        let (model, mut layers) = pair(&settings);
+        // An error of the first weight makes up for one of the second.
+        let loss = |model: &Vec<Linear>| {
+            let [first, second] = moved(model);
+            if second > 0.0 { 5.0 + second - first } else { 5.0 + first }
+        };
+        let float = measure_loss(&model, &mut layers, loss).unwrap();
+        let mut found = search(layers, Vec::new(), &settings).unwrap();
+        let least = |layer: usize, sign: f64| {
+            let candidates = found.layers[layer].candidates.iter().map(|c| sign * c.error);
+            candidates.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap().0
+        };
+        let expected = [least(0, -1.0), least(1, 1.0)];
+        assert_eq!(found.choice.candidates, [least(0, 1.0), expected[1]], "one at a time");
+        assert_ne!(found.choice.candidates, expected);
+        found.refine(&model, float, loss).unwrap();
+        assert_eq!(found.choice.candidates, expected);
+        let MeasuredLoss { float, chosen, refined } = found.loss.unwrap();
+        assert!(float == 5.0 && refined < chosen, "{:?}", found.loss);
+        let errors = found.chosen().map(|(_, candidate)| candidate.error);
+        assert_eq!(found.choice.error, errors.sum::<f64>());
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //! | [`CostModel`] | what a coding costs a layer: bits, bytes, or multiply-accumulates by a cost table |
 //! | [`Objective`] | what a coding loses there: in the weight, its distribution, the layer's output, or the task's loss |
 //! | [`activations`](fn@activations) | E and S of activations, at the bits that the plan gives them, outside of the budget |
-//! | [`measure_loss`] | the loss with one weight coded at a time, for [`Objective::Loss`] |
+//! | [`measure_loss`], [`Found::refine`] | for [`Objective::Loss`]: the loss with one weight coded at a time, and better choices beside the others |
 //! | [`layers`](fn@layers), [`search`](fn@search) | the same for the weights of a model and its plan: candidates, and the choice |
 //!
 //! The choice is exact where error and cost are sums over layers, as squared errors and all three cost models are.
-//! An objective that is no such sum has to be brought into this form, layer by layer with the others held fixed.
+//! An objective that is no such sum has to be brought into this form, layer by layer with the others held fixed. So is
+//! the loss, whose errors do not just add up: [`Found::refine`] is the heuristic that looks at them together.
 //!
 //! ```
 //! use ausn::search::{Candidate, CostModel, LayerSize, choose};
@@ -51,7 +52,8 @@ pub use activations::{Activation, activations};
 pub use cost::{CostError, CostModel, CostTable, LayerSize};
 pub use knapsack::{Candidate, Choice, KnapsackError, choose};
 pub use layers::{
-    Evidence, Found, Layer, LayerCandidate, SearchError, check, layers, measure_loss, search,
+    Evidence, Found, Layer, LayerCandidate, MeasuredLoss, SearchError, check, layers, measure_loss,
+    search,
 };
 pub use objective::Objective;
 pub use settings::SearchConfig;

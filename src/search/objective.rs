@@ -40,7 +40,8 @@ pub enum Objective {
     ///
     /// So ZeroQ (Cai et al. 2020, arXiv 2001.00281) measures a layer's sensitivity, by the divergence of the model's
     /// output. It sees what an error does further on, and takes a pass over the calibration data for each candidate.
-    /// May be negative.
+    /// May be negative. Afterwards E and S at equal bits are tried again beside the other weights, as they are coded
+    /// then (see [`Found::refine`](super::Found::refine)).
     Loss,
 }
 

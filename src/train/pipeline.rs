@@ -526,7 +526,11 @@ fn found<T: Task>(
     if settings.objective == Objective::Loss {
         let batches = calibration_batches(task, config, device).collect::<Result<Vec<_>, _>>();
         let batches = batches.map_err(TaskError::from)?;
-        search::measure_loss(network, &mut layers, |model| mean_loss(task, model, &batches))?;
+        let loss = |model: &T::Network| mean_loss(task, model, &batches);
+        let float = search::measure_loss(network, &mut layers, loss)?;
+        let mut found = search::search(layers, Vec::new(), settings)?;
+        found.refine(network, float, loss)?;
+        return Ok(found);
     }
     let activations = match settings.chooses_activations() {
         true => search::activations(plan, &evidence)?,

@@ -41,9 +41,12 @@ fn every_objective_keeps_the_budget_and_beats_one_coding_for_all() {
         let (bits, chosen) = chosen(&found);
         assert!(bits <= 4.5 && bits > 4.0, "{objective}: {bits} bits");
         let error = found["choice"]["error"].as_f64().unwrap();
-        // A loss may fall.
-        assert!(error > 0.0 || objective == "loss", "{objective}: {error}");
-        assert!(found["choice"]["lower_bound"] == error, "{objective}");
+        // A loss may fall, and its choice is looked at again beside the others.
+        let loss = &found["loss"];
+        assert_eq!(loss.is_object(), objective == "loss");
+        assert!(error > 0.0 || loss.is_object(), "{objective}: {error}");
+        assert!(found["choice"]["lower_bound"] == error || loss.is_object(), "{objective}");
+        assert!(loss["refined"].as_f64() <= loss["chosen"].as_f64(), "{loss}");
         // The best E and S of four bits for each layer fit the budget as well.
         let layers = found["layers"].as_array().unwrap();
         let of_four_bits = |layer: &Value| {
@@ -52,7 +55,10 @@ fn every_objective_keeps_the_budget_and_beats_one_coding_for_all() {
             four.fold(f64::INFINITY, f64::min)
         };
         let uniform: f64 = layers.iter().map(of_four_bits).sum();
-        assert!(error <= uniform, "{objective}: {error}, all of four bits {uniform}");
+        assert!(
+            error <= uniform || loss.is_object(),
+            "{objective}: {error}, all of four bits {uniform}"
+        );
         assert_eq!(chosen.len(), layers.len());
     }
 }
