@@ -153,7 +153,7 @@ impl Config {
         let (task, arch) = (self.task.name, self.model.arch);
         for (part, own, what) in [
             ("task", task.tables(), format!("task {:?}", named(task))),
-            ("model", arch.tables(), format!("model {:?}", arch.name())),
+            ("model", &[arch.name()], format!("model {:?}", arch.name())),
         ] {
             let tables = document.get(part).and_then(toml::Value::as_table).into_iter().flatten();
             for (key, _) in tables.filter(|(_, value)| value.is_table()) {

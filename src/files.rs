@@ -1,4 +1,4 @@
-//! Writing files whole or not at all, also if the machine goes down.
+//! Writing files whole or not at all, also if the machine goes down; and locks on them.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,28 @@ use std::path::Path;
 pub(crate) fn json_reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_string()
+}
+
+/// Locks a file until it is closed; false where another process has it. Not every file system has locks: on one without,
+/// the file counts as locked.
+pub(crate) fn try_lock(file: &fs::File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => without_locks(Err(error)).map(|()| true),
+    }
+}
+
+/// The same, once no other process has it.
+pub(crate) fn lock(file: &fs::File) -> io::Result<()> {
+    without_locks(file.lock())
+}
+
+fn without_locks(locked: io::Result<()>) -> io::Result<()> {
+    locked.or_else(|error| match error.kind() {
+        io::ErrorKind::Unsupported => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// How the names of files end that are being written.

@@ -35,6 +35,9 @@ struct Written {
 
 pub(super) fn run(args: ReportArgs, global: &Global) -> Result<(), Failure> {
     let runs = Run::read_all(&args.runs)?;
+    if let Some(out) = &args.out {
+        check_out(out, "report", report::is_report)?;
+    }
     let (page, plots, default) = match &runs[..] {
         [run] => (report::page(run), report::plots(run), args.runs[0].join("report.html")),
         runs => (
@@ -43,9 +46,6 @@ pub(super) fn run(args: ReportArgs, global: &Global) -> Result<(), Failure> {
             PathBuf::from("comparison.html"),
         ),
     };
-    if let Some(out) = &args.out {
-        check_out(out, "report", report::is_report)?;
-    }
     let mut written = Written { report: args.out.unwrap_or(default), plots: Vec::new() };
     write(&written.report, page.as_bytes())?;
     if let Some(folder) = &args.svg {

@@ -135,8 +135,14 @@ impl Draft {
                 (_, value) => Item::Value(value),
             };
             match key {
-                "task.name" => self.keep_tables("task", key, TaskName::tables),
-                "model.arch" => self.keep_tables("model", key, Arch::tables),
+                "task.name" => {
+                    self.keep_tables("task", key, |name: TaskName, table| {
+                        name.tables().contains(&table)
+                    });
+                }
+                "model.arch" => {
+                    self.keep_tables("model", key, |arch: Arch, table| arch.name() == table);
+                }
                 _ => {}
             }
         }
@@ -145,19 +151,18 @@ impl Draft {
 
     /// Removes the tables of a part of the configuration that do not belong to what is named there now. What is no name
     /// is refused later.
-    fn keep_tables<N: DeserializeOwned>(
+    fn keep_tables<N: DeserializeOwned + Copy>(
         &mut self,
         part: &str,
         key: &str,
-        tables: impl Fn(N) -> &'static [&'static str],
+        is_own: impl Fn(N, &str) -> bool,
     ) {
         let name = self.get_mut(key).and_then(|item| item.as_str()).map(str::to_string);
         let Some(name) = name.and_then(|name| toml::Value::from(name).try_into().ok()) else {
             return;
         };
-        let own = tables(name);
         if let Some(table) = self.get_mut(part).and_then(Item::as_table_like_mut) {
-            let is_other = |(key, item): &(&str, &Item)| item.is_table_like() && !own.contains(key);
+            let is_other = |(key, item): &(&str, &Item)| item.is_table_like() && !is_own(name, key);
             let others = table.iter().filter(is_other).map(|(key, _)| key.to_string());
             for other in others.collect::<Vec<_>>() {
                 table.remove(&other);

@@ -51,26 +51,21 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// Its name in a configuration.
+    /// Its name in a configuration, which that of its table is, too.
     pub(super) fn name(self) -> &'static str {
-        self.tables()[0]
-    }
-
-    /// The tables of `[model]` that belong to it: the one of its name.
-    pub(super) fn tables(self) -> &'static [&'static str] {
         match self {
-            Arch::Bert => &["bert"],
-            Arch::Resnet => &["resnet"],
-            Arch::ImagenetResnet => &["imagenet-resnet"],
-            Arch::Vgg => &["vgg"],
-            Arch::MobilenetV2 => &["mobilenet-v2"],
-            Arch::Vit => &["vit"],
-            Arch::Detector => &["detector"],
-            Arch::Lstm => &["lstm"],
-            Arch::LstmLanguageModel => &["lstm-language-model"],
-            Arch::GruSpotter => &["gru-spotter"],
-            Arch::BiLstmTagger => &["bi-lstm-tagger"],
-            Arch::EncoderDecoder => &["encoder-decoder"],
+            Arch::Bert => "bert",
+            Arch::Resnet => "resnet",
+            Arch::ImagenetResnet => "imagenet-resnet",
+            Arch::Vgg => "vgg",
+            Arch::MobilenetV2 => "mobilenet-v2",
+            Arch::Vit => "vit",
+            Arch::Detector => "detector",
+            Arch::Lstm => "lstm",
+            Arch::LstmLanguageModel => "lstm-language-model",
+            Arch::GruSpotter => "gru-spotter",
+            Arch::BiLstmTagger => "bi-lstm-tagger",
+            Arch::EncoderDecoder => "encoder-decoder",
         }
     }
 }

@@ -75,9 +75,7 @@ impl Observation {
             add_energies(&mut self.second_axis_energy, values, second, rest.iter().product());
         }
     }
-}
 
-impl Observation {
     /// A sample of all batches in which each value stands for as many: those of small batches are thinned out.
     pub fn even_sample(&self) -> Vec<f32> {
         let widest = self.samples.iter().map(|sample| sample.step).max().unwrap_or(1);

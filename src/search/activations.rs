@@ -74,7 +74,8 @@ fn activation(entry: &PlanEntry, seen: &Observation) -> Result<Activation, Searc
         let (ranges, lost) = choose_range(&grouped, format, spec.range, spec.scale);
         let granularity = Granularity::Tensor;
         let coded = Coded { values: &values, shape: &shape, granularity, format, ranges: &ranges };
-        LayerCandidate::new(format, &lost, coded.divergence(), 0.0)
+        let divergence = coded.divergence();
+        LayerCandidate::new(format, (ranges, lost), divergence, 0.0)
     };
     let candidates: Vec<LayerCandidate> = formats.into_iter().map(candidate).collect();
     let errors = candidates.iter().map(|candidate| candidate.error).enumerate();

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::coding::{Format, QuantizationError, Underflow};
 use crate::quant::{
-    CalibrationError, CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Site, SiteKind,
-    change_parameters, check_fixed_range, choose_range, parameters,
+    CalibrationError, CodingSpec, Grouped, Observation, Plan, PlanEntry, QuantSpec, Ranges, Site,
+    SiteKind, change_parameters, check_fixed_range, choose_range, parameters,
 };
 
 /// One coding that a weight could get.
@@ -41,10 +41,18 @@ pub struct LayerCandidate {
     pub error: f64,
     /// In the unit of the budget.
     pub cost: f64,
+    /// Its ranges.
+    #[serde(skip)]
+    ranges: Ranges,
 }
 
 impl LayerCandidate {
-    pub(super) fn new(format: Format, lost: &QuantizationError, error: f64, cost: f64) -> Self {
+    pub(super) fn new(
+        format: Format,
+        (ranges, lost): (Ranges, QuantizationError),
+        error: f64,
+        cost: f64,
+    ) -> Self {
         let split = format.split();
         Self {
             format,
@@ -55,6 +63,7 @@ impl LayerCandidate {
             sqnr_db: Some(lost.sqnr_db()).filter(|db| db.is_finite()),
             error,
             cost,
+            ranges,
         }
     }
 }
@@ -255,10 +264,8 @@ impl Layer {
         };
         let values = &stored[&self.site.path];
         let granularity = self.spec.granularity.resolve(&self.site.kind);
-        let format = self.candidates[candidate].format;
-        let grouped = Grouped::weight(values, shape, granularity);
-        let (ranges, _) = choose_range(&grouped, format, self.spec.range, self.spec.scale);
-        Coded { values, shape, granularity, format, ranges: &ranges }.quantized()
+        let LayerCandidate { format, ranges, .. } = &self.candidates[candidate];
+        Coded { values, shape, granularity, format: *format, ranges }.quantized()
     }
 
     fn finite(&self, candidate: usize, loss: f64) -> Result<f64, SearchError> {
@@ -509,7 +516,7 @@ fn layer(
             _ => coded.weighted_error(&importance),
         };
         let cost = cost.cost(&size, format.bits(), activation_bits)?;
-        Ok(LayerCandidate::new(format, &lost, error, cost))
+        Ok(LayerCandidate::new(format, (ranges, lost), error, cost))
     };
     Ok(Layer {
         layer: site.layer.clone(),

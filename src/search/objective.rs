@@ -33,8 +33,8 @@ pub enum Objective {
     OutputError,
     /// Estimated rise of the task's loss, up to a factor that all weights share.
     ///
-    /// See [`fisher`](crate::train::fisher): `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher information F (Kirkpatrick
-    /// et al. 2017, arXiv 1612.00796).
+    /// See [`fisher`](crate::train::fisher): `1/2 sum F_i (w_i - q_i)^2` with the diagonal of the empirical Fisher
+    /// information F (Kirkpatrick et al. 2017, arXiv 1612.00796).
     Fisher,
     /// Rise of the task's loss on calibration data with this weight alone coded, measured.
     ///

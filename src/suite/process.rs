@@ -1,6 +1,6 @@
 //! Running a cell as a process of its own: `ausn train`.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +12,7 @@ use super::Cell;
 use super::run::has_model;
 use super::write::write_file;
 use crate::evaluate::Summary;
+use crate::files::try_lock;
 use crate::train::is_running;
 
 /// What runs a cell in its folder, or what is left of it.
@@ -78,15 +79,9 @@ impl Processes {
         fs::create_dir_all(&cell.run).map_err(|error| about(&cell.run, error))?;
         let lock = cell.run.join(".lock");
         let lock_file = File::create(&lock).map_err(|error| about(&lock, error))?;
-        match lock_file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(Ran::Elsewhere),
-            // Not every file system has locks.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(about(&lock, error)),
-        }
-        // As `ausn train --resume` does, too.
-        if is_running(&cell.run) {
+        let is_own = try_lock(&lock_file).map_err(|error| about(&lock, error))?;
+        // Nor may an `ausn train --resume` have it.
+        if !is_own || is_running(&cell.run) {
             return Ok(Ran::Elsewhere);
         }
         let done = match cell.column {

@@ -427,8 +427,7 @@ fn rank(task: &SuiteTask, rows: &mut [Row], metric: &Metric) -> Result<(), Suite
             rows[index].to_best = (first.lead > 0.0).then_some(first.change);
         }
         // The best of those that nothing can be said of is none.
-        let stands = |rows: &[Row], index: usize| rows[index].standing.is_some();
-        if group.iter().filter(|&&index| stands(rows, index)).count() < 2 {
+        if group.iter().filter(|&&index| rows[index].standing.is_some()).count() < 2 {
             group.iter().for_each(|&index| rows[index].standing = None);
             continue;
         }
@@ -576,8 +575,11 @@ mod tests {
 
     /// Groups of cells `a` and `b` with what is kept of them in a folder.
     fn groups(folder: &Path, seeds: &[u64]) -> Vec<Group> {
-        let mut groups: Vec<Group> =
-            seeds.iter().map(|seed| group("t", *seed, &["a", "b"])).collect();
+        groups_of(folder, seeds, &["a", "b"])
+    }
+
+    fn groups_of(folder: &Path, seeds: &[u64], names: &[&str]) -> Vec<Group> {
+        let mut groups: Vec<Group> = seeds.iter().map(|seed| group("t", *seed, names)).collect();
         for group in &mut groups {
             for cell in std::iter::once(&mut group.float).chain(&mut group.cells) {
                 cell.kept = folder.join(cell.to_string());
@@ -654,11 +656,8 @@ mod tests {
     fn what_fails_where_others_can_be_compared_stands_as_failed() {
         let folder = tempfile::tempdir().unwrap();
         let seeds = [1, 2];
-        let mut groups: Vec<Group> = seeds.map(|seed| group("t", seed, &["a", "b", "c"])).into();
-        for group in &mut groups {
-            for cell in &mut group.cells {
-                cell.kept = folder.path().join(cell.to_string());
-            }
+        let groups = groups_of(folder.path(), &seeds, &["a", "b", "c"]);
+        for group in &groups {
             keep(&group.cells[0], done(summary("accuracy", 0.9, 0.5, 0.8)));
             keep(&group.cells[2], Outcome::Failed { reason: "no".into() });
         }
@@ -811,10 +810,9 @@ mod tests {
         // Seeds of `a`, of which others lack the last.
         let folder = tempfile::tempdir().unwrap();
         let seeds = [1, 2, 3];
-        let mut groups: Vec<Group> = seeds.map(|seed| group("t", seed, &["a", "b", "c"])).into();
-        for (index, group) in groups.iter_mut().enumerate() {
-            for (cell, value) in group.cells.iter_mut().zip([0.5, 0.8, 0.9]) {
-                cell.kept = folder.path().join(cell.to_string());
+        let groups = groups_of(folder.path(), &seeds, &["a", "b", "c"]);
+        for (index, group) in groups.iter().enumerate() {
+            for (cell, value) in group.cells.iter().zip([0.5, 0.8, 0.9]) {
                 if index < 2 || value == 0.5 {
                     keep(cell, done(summary("accuracy", 0.9, 0.5, value)));
                 }

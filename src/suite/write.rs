@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::layout::{Layout, figures};
 use super::{Group, Suite, SuiteError, Table, html, markdown};
-use crate::files::write_atomically;
+use crate::files::{lock, write_atomically};
 
 /// The file that a process holds locked while it writes the tables.
 const LOCK: &str = "tables.lock";
@@ -32,16 +32,13 @@ impl Table {
 /// If a record cannot be read, or the system refuses.
 pub fn write_tables(suite: &Suite, groups: &[Group]) -> Result<Table, SuiteError> {
     let path = suite.out.join(LOCK);
-    let lock = || {
+    let open_locked = || {
         fs::create_dir_all(&suite.out)?;
         let file = fs::File::create(&path)?;
-        match file.lock() {
-            // Not every file system has locks. Each table is written whole all the same.
-            Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
-            _ => Ok(file),
-        }
+        // On a file system without locks each table is written whole all the same.
+        lock(&file).map(|()| file)
     };
-    let _lock = lock().map_err(|error| SuiteError::file("lock", &path, error))?;
+    let _lock = open_locked().map_err(|error| SuiteError::file("lock", &path, error))?;
     let table = Table::gather(suite, groups)?;
     let mut json = serde_json::to_string_pretty(&table).expect("a table is plain data");
     json.push('\n');

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::TrainError;
-use crate::files::{UNFINISHED, write_atomically};
+use crate::files::{UNFINISHED, try_lock, write_atomically};
 
 /// The file that a process holds locked while it runs the run.
 const LOCK: &str = ".running";
@@ -60,8 +60,7 @@ impl Drop for RunLock {
 
 /// Whether a process is running the run of a folder. Where the file system has no locks that is not known.
 pub fn is_running(run: &Path) -> bool {
-    let lock = fs::File::open(run.join(LOCK)).map(|file| file.try_lock());
-    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
+    fs::File::open(run.join(LOCK)).is_ok_and(|file| matches!(try_lock(&file), Ok(false)))
 }
 
 impl RunFolder {
@@ -153,17 +152,12 @@ impl RunFolder {
             reason: error.to_string(),
         };
         let file = fs::File::create(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(RunLock { path, _file: file }),
-            // Not every file system has locks.
-            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                Ok(RunLock { path, _file: file })
-            }
-            Err(fs::TryLockError::WouldBlock) => Err(TrainError::RunFolder {
+        match try_lock(&file).map_err(failed)? {
+            true => Ok(RunLock { path, _file: file }),
+            false => Err(TrainError::RunFolder {
                 path: self.path.clone(),
                 reason: "another process is running this run; wait until it has ended".into(),
             }),
-            Err(fs::TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 
